@@ -1,0 +1,50 @@
+"""Every error that a user can cause: what is wrong, where, and what to do about it.
+
+The command line prints ``str(error)`` and exits with code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MmworkloadError(Exception):
+    """Base of all errors that mmworkload raises on purpose."""
+
+
+class UnknownNameError(MmworkloadError):
+    """A name that is not in its table; the nearest names are suggested."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        if near:
+            advice = "Did you mean " + " or ".join(near) + "?"
+        else:
+            advice = "Known: " + ", ".join(names[:20]) + ("." if len(names) <= 20 else ", ...")
+        super().__init__(f"unknown {kind} '{name}'. {advice}")
+
+
+class FormatError(MmworkloadError):
+    """A file or a text that cannot be read as what it should be."""
+
+
+class ModelError(MmworkloadError):
+    """A model that cannot be built, called or traced."""
+
+
+class UnknownOperatorError(MmworkloadError):
+    """Operators that no lowering covers, refused under ``strict``."""
+
+
+class ArchitectureError(MmworkloadError):
+    """An architecture that is not consistent, with the YAML path of the offending value."""
+
+
+class SimulationError(MmworkloadError):
+    """A simulator that failed or gave an answer that cannot be right."""
+
+
+class UnavailableError(MmworkloadError):
+    """A tool or a device that is not on this machine, and how to get it."""

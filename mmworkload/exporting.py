@@ -1,0 +1,130 @@
+"""Writing a workload in the form of another tool: the interface of exporters and the verb ``export``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from mmworkload.arch import Architecture
+from mmworkload.errors import UnknownNameError
+from mmworkload.files import folder_atomic, write_atomic
+from mmworkload.graph import LayerGraph, Workload
+from mmworkload.plugins import plugins
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One work item of one layer in an export.
+
+    ``count`` is how often the layer runs the problem; ``macs`` are those of one run. ``footprints`` are the elements
+    that the loops touch (padding included), ``tensor_sizes`` the elements that the tensors have, both by data space.
+    A row that the target cannot express has no ``problem_file`` and says why in ``excluded``.
+    """
+
+    layer: str
+    op: str
+    stage: str
+    modality: str
+    problem_file: str
+    count: int
+    sequential: bool
+    macs: int
+    bytes: int
+    footprints: dict[str, int] = field(default_factory=dict)
+    tensor_sizes: dict[str, int] = field(default_factory=dict)
+    excluded: str = ""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an exporter wrote: rows for every layer, the files, and the command that runs them."""
+
+    target: str
+    model: str
+    arch: str
+    rows: tuple[ManifestRow, ...]
+    files: tuple[str, ...]
+    run_command: str
+    versions: dict[str, str]
+
+    @property
+    def problem_files(self) -> int:
+        return len({row.problem_file for row in self.rows if row.problem_file})
+
+    @property
+    def excluded_macs(self) -> int:
+        return sum(row.macs * row.count for row in self.rows if row.excluded)
+
+    @property
+    def excluded_bytes(self) -> int:
+        return sum(row.bytes for row in self.rows if row.excluded)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "model": self.model,
+            "arch": self.arch,
+            "run_command": self.run_command,
+            "versions": self.versions,
+            "problem_files": self.problem_files,
+            "macs": sum(row.macs * row.count for row in self.rows),
+            "excluded_macs": self.excluded_macs,
+            "excluded_bytes": self.excluded_bytes,
+            "files": list(self.files),
+            "layers": [asdict(row) for row in self.rows],
+        }
+
+
+class Exporter(Protocol):
+    """What a module of an exporter package names ``EXPORTER`` implements."""
+
+    name: str
+    description: str
+
+    def export(self, workload: Workload, arch: Architecture, directory: Path, versions: dict[str, str]) -> Export:
+        """Writes all files but the manifest under ``directory``. A second call writes the same bytes."""
+
+
+def exporters() -> dict[str, Exporter]:
+    """The exporters that are installed, by name."""
+    return plugins("mmworkload.exporters", "EXPORTER")
+
+
+def write_export(
+    target: str, source: LayerGraph | Workload, arch: Architecture, output: str | Path, versions: dict[str, str]
+) -> Export:
+    """Writes ``source`` for ``target`` into the folder ``output``, which appears whole or not at all.
+
+    ``manifest.json`` and ``manifest.csv`` list every layer: its problem file, MACs, footprints, tensor sizes, or why
+    it is left out. Raises UnknownNameError for an unknown target and MmworkloadError when ``output`` holds other files.
+    """
+    known = exporters()
+    if target not in known:
+        raise UnknownNameError("exporter", target, known)
+    destination = Path(output)
+    with folder_atomic(destination, MANIFEST) as directory:
+        result = known[target].export(Workload.of(source), arch, directory, versions)
+        write_atomic(directory / MANIFEST, json.dumps(result.to_dict(), indent=1) + "\n")
+        write_atomic(directory / "manifest.csv", _csv(result.rows))
+    return replace(result, files=(*result.files, MANIFEST, "manifest.csv"))
+
+
+def _csv(rows: Sequence[ManifestRow]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    names = ("Weights", "Inputs", "Outputs")
+    plain = ("layer", "op", "stage", "modality", "problem_file", "count", "sequential", "macs", "bytes")
+    writer.writerow(
+        [*plain, *(f"{name}_footprint" for name in names), *(f"{name}_tensor_size" for name in names), "excluded"]
+    )
+    for row in rows:
+        sizes = [row.footprints.get(name, "") for name in names] + [row.tensor_sizes.get(name, "") for name in names]
+        writer.writerow([*(getattr(row, name) for name in plain), *sizes, row.excluded])
+    return stream.getvalue()

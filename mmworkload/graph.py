@@ -1,0 +1,559 @@
+"""The layer graph: what tracing gives and what every other verb takes. Free of torch.
+
+Edges are not stored: they follow from the tensors that layers read and write. A graph is a value (frozen), reads and
+writes itself as JSON or YAML without loss, and converts to and from networkx and pandas.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmworkload.errors import FormatError, UnknownNameError
+from mmworkload.files import write_atomic
+from mmworkload.layer import CATEGORIES, TENSOR_KINDS, Layer, Tensor, Work
+from mmworkload.problem import Problem
+
+if TYPE_CHECKING:
+    import networkx
+    import pandas
+
+SCHEMA_VERSION = 1
+TREATMENTS = ("lowered", "ignored", "unknown")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How the calls of one operator in one module were treated. ``reason`` says why, when ignored or unknown."""
+
+    treatment: str
+    operator: str
+    module: str
+    calls: int
+    macs: int
+    bytes: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class InputInfo:
+    """A user input of the traced model: ``role`` is ``modality``, ``mask``, ``position`` or ``state``."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    dtype: str
+    modality: str
+    role: str = "modality"
+
+
+@dataclass(frozen=True)
+class StageTotals:
+    """Sums over the layers of one stage; ``params`` and ``weight_bytes`` count each storage once."""
+
+    layers: int
+    macs: int
+    useful_macs: int
+    outer_macs: int
+    params: int
+    weight_bytes: int
+    activation_bytes: int
+    vector_ops: int
+
+
+@dataclass(frozen=True)
+class LayerGraph:
+    """Layers in program order over a table of tensors.
+
+    Parameters
+    ----------
+    model, variant: the names it was traced under.
+    batch: samples per forward pass.
+    dtype: the floating-point type of weights and activations.
+    layers, tensors: the graph; each tensor is written by at most one layer.
+    inputs: the user's inputs with their modality.
+    outputs: tensors that the model returns.
+    built_params: parameters of the whole model (elements, tied ones once), used or not.
+    route: ``export`` or ``recorder``.
+    versions: of the packages that decided the result.
+    coverage: how each operator was treated.
+
+    Raises FormatError when a layer reads an unknown tensor or one that is written later, two layers write one
+    tensor, or a name is used twice.
+    """
+
+    model: str
+    variant: str
+    batch: int
+    dtype: str
+    layers: tuple[Layer, ...]
+    tensors: dict[str, Tensor]
+    inputs: tuple[InputInfo, ...] = ()
+    outputs: tuple[str, ...] = ()
+    built_params: int = 0
+    route: str = "export"
+    versions: dict[str, str] = field(default_factory=dict)
+    coverage: tuple[Coverage, ...] = ()
+
+    def __post_init__(self) -> None:
+        names: set[str] = set()
+        written: set[str] = set()
+        produced = {tensor for layer in self.layers for tensor, _ in layer.writes}
+        for name, tensor in self.tensors.items():
+            if name != tensor.name or tensor.kind not in TENSOR_KINDS:
+                raise FormatError(f"tensor '{name}' has the name '{tensor.name}' and the kind '{tensor.kind}'")
+        for layer in self.layers:
+            if layer.name in names:
+                raise FormatError(f"two layers are called '{layer.name}'")
+            names.add(layer.name)
+            if layer.category not in CATEGORIES:
+                raise FormatError(f"layer '{layer.name}': category '{layer.category}' is not one of {CATEGORIES}")
+            for tensor_name, size in (*layer.reads, *layer.writes):
+                if tensor_name not in self.tensors:
+                    raise FormatError(f"layer '{layer.name}' names the unknown tensor '{tensor_name}'")
+                if size < 0:
+                    raise FormatError(f"layer '{layer.name}' moves {size} bytes of '{tensor_name}'")
+            for tensor_name, _ in layer.reads:
+                if tensor_name in produced and tensor_name not in written:
+                    raise FormatError(f"layer '{layer.name}' reads '{tensor_name}' before it is written")
+            for tensor_name, _ in layer.writes:
+                if tensor_name in written:
+                    raise FormatError(f"layer '{layer.name}' writes '{tensor_name}', which another layer writes")
+                written.add(tensor_name)
+        for output in self.outputs:
+            if output not in self.tensors:
+                raise FormatError(f"the output '{output}' is not a tensor of the graph")
+
+    # --- looking at it ------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    def __getitem__(self, name: str) -> Layer:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise UnknownNameError("layer", name, self._by_name) from None
+
+    @cached_property
+    def producers(self) -> dict[str, str]:
+        """Tensor name to the name of the layer that writes it."""
+        return {tensor: layer.name for layer in self.layers for tensor, _ in layer.writes}
+
+    def weights(self, layers: Iterable[Layer] | None = None) -> list[Tensor]:
+        """The weights that ``layers`` (default: all) read, one per storage."""
+        found: dict[str, Tensor] = {}
+        for layer in self.layers if layers is None else layers:
+            for name, _ in layer.reads:
+                tensor = self.tensors[name]
+                if tensor.kind == "weight":
+                    found.setdefault(tensor.storage, tensor)
+        return list(found.values())
+
+    def params(self, layers: Iterable[Layer] | None = None) -> int:
+        """Parameters (elements) that ``layers`` (default: all) read, tied ones once."""
+        return sum(tensor.elements for tensor in self.weights(layers))
+
+    def activation_bytes(self, layer: Layer) -> int:
+        """Bytes of everything but weights that ``layer`` reads and writes."""
+        read = sum(size for name, size in layer.reads if self.tensors[name].kind != "weight")
+        return read + layer.write_bytes
+
+    @property
+    def total_macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def outer_macs(self) -> int:
+        return sum(layer.outer_macs for layer in self.layers)
+
+    @property
+    def total_params(self) -> int:
+        """Parameters that this forward pass uses, tied ones once."""
+        return self.params()
+
+    @cached_property
+    def problems(self) -> dict[str, Problem]:
+        """The unique problems by key, in order of first use."""
+        return {work.problem.key: work.problem.canonical() for layer in self.layers for work in layer.work}
+
+    @cached_property
+    def stages(self) -> dict[str, StageTotals]:
+        """Totals per stage in order of first use."""
+        groups: dict[str, list[Layer]] = {}
+        for layer in self.layers:
+            groups.setdefault(layer.stage, []).append(layer)
+        return {stage: self.totals(layers) for stage, layers in groups.items()}
+
+    def totals(self, layers: Iterable[Layer] | None = None) -> StageTotals:
+        """Sums over ``layers`` (default: all)."""
+        chosen = list(self.layers if layers is None else layers)
+        weights = self.weights(chosen)
+        return StageTotals(
+            layers=len(chosen),
+            macs=sum(layer.macs for layer in chosen),
+            useful_macs=sum(layer.useful_macs for layer in chosen),
+            outer_macs=sum(layer.outer_macs for layer in chosen),
+            params=sum(tensor.elements for tensor in weights),
+            weight_bytes=sum(tensor.bytes for tensor in weights),
+            activation_bytes=sum(self.activation_bytes(layer) for layer in chosen),
+            vector_ops=sum(layer.vector_ops for layer in chosen),
+        )
+
+    def only(self, patterns: Iterable[str]) -> LayerGraph:
+        """The part of the graph whose stage matches one of the globs; what comes from outside becomes an input.
+
+        Raises UnknownNameError when nothing matches.
+        """
+        wanted = list(patterns)
+        if not wanted:
+            return self
+        layers = tuple(layer for layer in self.layers if any(fnmatch.fnmatch(layer.stage, glob) for glob in wanted))
+        if not layers:
+            raise UnknownNameError("stage", ", ".join(wanted), self.stages)
+        inside = {tensor for layer in layers for tensor, _ in layer.writes}
+        used = {tensor for layer in layers for tensor, _ in (*layer.reads, *layer.writes)}
+        tensors = {
+            name: replace(tensor, kind="input") if tensor.kind == "activation" and name not in inside else tensor
+            for name, tensor in self.tensors.items()
+            if name in used
+        }
+        leaving = {name for layer in self.layers if layer not in layers for name, _ in layer.reads} & inside
+        outputs = tuple(name for name in tensors if name in leaving or name in self.outputs and name in inside)
+        inputs = tuple(item for item in self.inputs if item.tensor in used)
+        return replace(self, layers=layers, tensors=tensors, inputs=inputs, outputs=outputs)
+
+    # --- conversions --------------------------------------------------------------------------------------------
+
+    def to_networkx(self) -> networkx.MultiDiGraph:
+        """A MultiDiGraph: nodes are layer names with the attribute ``layer``; edges are keyed by tensor name and
+        carry ``bytes``. Tensors and metadata are in the graph's attributes."""
+        import networkx
+
+        result = networkx.MultiDiGraph(
+            tensors=dict(self.tensors),
+            metadata={f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("layers", "tensors")},
+        )
+        for layer in self.layers:
+            result.add_node(layer.name, layer=layer)
+        for layer in self.layers:
+            for tensor, size in layer.reads:
+                if tensor in self.producers:
+                    result.add_edge(self.producers[tensor], layer.name, key=tensor, bytes=size)
+        return result
+
+    @classmethod
+    def from_networkx(cls, graph: networkx.MultiDiGraph) -> LayerGraph:
+        """The inverse of :meth:`to_networkx`; edges are derived again."""
+        try:
+            layers = tuple(layer for _, layer in graph.nodes(data="layer"))
+            return cls(layers=layers, tensors=dict(graph.graph["tensors"]), **graph.graph["metadata"])
+        except (KeyError, TypeError) as error:
+            raise FormatError(f"not a graph made by LayerGraph.to_networkx: {error}") from error
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a layer: what it is, and MACs, parameters, bytes. ``attrs["graph"]`` keeps the whole graph."""
+        import pandas
+
+        rows = []
+        for layer in self.layers:
+            weights = self.weights([layer])
+            rows.append(
+                {
+                    "layer": layer.name,
+                    "op": layer.op,
+                    "stage": layer.stage,
+                    "modality": layer.modality,
+                    "category": layer.category,
+                    "module": layer.module,
+                    "macs": layer.macs,
+                    "useful_macs": layer.useful_macs,
+                    "outer_macs": layer.outer_macs,
+                    "params": sum(tensor.elements for tensor in weights),
+                    "weight_bytes": sum(tensor.bytes for tensor in weights),
+                    "activation_bytes": self.activation_bytes(layer),
+                    "read_bytes": layer.read_bytes,
+                    "write_bytes": layer.write_bytes,
+                    "vector_ops": layer.vector_ops,
+                    "problems": " ; ".join(f"{work.count} x {work.problem}" for work in layer.work),
+                    "dead": layer.dead,
+                    "placement": layer.placement,
+                    "assumptions": "; ".join(layer.assumptions),
+                    "rule": layer.rule,
+                }
+            )
+        frame = pandas.DataFrame(rows)
+        frame.attrs["graph"] = self.to_dict()
+        return frame
+
+    @classmethod
+    def from_pandas(cls, frame: pandas.DataFrame) -> LayerGraph:
+        """The graph behind a frame of :meth:`to_pandas`, reduced to the rows that are still there."""
+        if "graph" not in frame.attrs:
+            raise FormatError("the frame was not made by LayerGraph.to_pandas (or lost its attrs)")
+        graph = cls.from_dict(frame.attrs["graph"])
+        kept = set(frame["layer"])
+        return replace(graph, layers=tuple(layer for layer in graph.layers if layer.name in kept))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract (docs/json.md). Sums are there for readers and are recomputed on loading."""
+        numbers = {key: f"p{index}" for index, key in enumerate(self.problems)}
+        totals = self.totals()
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": self.model,
+            "variant": self.variant,
+            "batch": self.batch,
+            "dtype": self.dtype,
+            "route": self.route,
+            "total_macs": totals.macs,
+            "useful_macs": totals.useful_macs,
+            "outer_macs": totals.outer_macs,
+            "total_params": totals.params,
+            "built_params": self.built_params,
+            "versions": self.versions,
+            "inputs": [_plain(item) for item in self.inputs],
+            "outputs": list(self.outputs),
+            "stages": {stage: _plain(item) for stage, item in self.stages.items()},
+            "problems": {numbers[key]: str(problem) for key, problem in self.problems.items()},
+            "tensors": {
+                name: {
+                    "shape": list(t.shape),
+                    "dtype": t.dtype,
+                    "bits": t.bits,
+                    "kind": t.kind,
+                    "storage": t.storage,
+                }
+                for name, t in self.tensors.items()
+            },
+            "layers": [
+                {
+                    "name": layer.name,
+                    "op": layer.op,
+                    "category": layer.category,
+                    "module": layer.module,
+                    "stage": layer.stage,
+                    "modality": layer.modality,
+                    "macs": layer.macs,
+                    "params": self.params([layer]),
+                    "vector_ops": layer.vector_ops,
+                    "work": [
+                        {"problem": numbers[w.problem.key], "count": w.count, "sequential": w.sequential}
+                        for w in layer.work
+                    ],
+                    "reads": dict(layer.reads),
+                    "writes": dict(layer.writes),
+                    "placement": layer.placement,
+                    "assumptions": list(layer.assumptions),
+                    "dead": layer.dead,
+                    "rule": layer.rule,
+                }
+                for layer in self.layers
+            ],
+            "coverage": {
+                treatment: [
+                    {key: value for key, value in _plain(item).items() if key != "treatment"}
+                    for item in self.coverage
+                    if item.treatment == treatment
+                ]
+                for treatment in TREATMENTS
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> LayerGraph:
+        """The inverse of :meth:`to_dict`. Raises FormatError that names the missing or wrong entry."""
+        if not isinstance(data, dict) or "schema_version" not in data:
+            raise FormatError("not a layer graph: there is no schema_version")
+        if data["schema_version"] != SCHEMA_VERSION:
+            raise FormatError(
+                f"schema_version {data['schema_version']} cannot be read by this version, which reads {SCHEMA_VERSION};"
+                " trace the model again"
+            )
+        try:
+            problems = {name: Problem.parse(text) for name, text in data["problems"].items()}
+            tensors = {
+                name: Tensor(name, tuple(t["shape"]), t["dtype"], t["bits"], t["kind"], t["storage"])
+                for name, t in data["tensors"].items()
+            }
+            layers = tuple(
+                Layer(
+                    name=item["name"],
+                    op=item["op"],
+                    category=item["category"],
+                    module=item["module"],
+                    stage=item["stage"],
+                    modality=item["modality"],
+                    reads=tuple(item["reads"].items()),
+                    writes=tuple(item["writes"].items()),
+                    work=tuple(Work(problems[w["problem"]], w["count"], w["sequential"]) for w in item["work"]),
+                    vector_ops=item["vector_ops"],
+                    placement=item["placement"],
+                    assumptions=tuple(item["assumptions"]),
+                    dead=item["dead"],
+                    rule=item["rule"],
+                )
+                for item in data["layers"]
+            )
+            return cls(
+                model=data["model"],
+                variant=data["variant"],
+                batch=data["batch"],
+                dtype=data["dtype"],
+                layers=layers,
+                tensors=tensors,
+                inputs=tuple(InputInfo(**{**item, "shape": tuple(item["shape"])}) for item in data["inputs"]),
+                outputs=tuple(data["outputs"]),
+                built_params=data["built_params"],
+                route=data["route"],
+                versions=data["versions"],
+                coverage=tuple(
+                    Coverage(treatment, **item) for treatment in TREATMENTS for item in data["coverage"][treatment]
+                ),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise FormatError(f"not a complete layer graph: {type(error).__name__} {error}") from error
+
+    def to_text(self, suffix: str = ".json") -> str:
+        """The graph as JSON or YAML text (``suffix``); one line a layer, so that a change is one line of a diff."""
+        data = self.to_dict()
+        if suffix == ".json":
+            return _lines(data, yaml=False)
+        if suffix in (".yaml", ".yml"):
+            return _lines(data, yaml=True)
+        if suffix == ".csv":
+            return self.to_pandas().to_csv(index=False)
+        raise FormatError(f"a graph is written as .json, .yaml or .csv, not '{suffix}'")
+
+    @classmethod
+    def from_text(cls, text: str) -> LayerGraph:
+        """Reads JSON or YAML text."""
+        try:
+            if text.lstrip().startswith("{"):
+                return cls.from_dict(json.loads(text))
+            import yaml
+
+            return cls.from_dict(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        except FormatError:
+            raise
+        except ValueError as error:
+            raise FormatError(f"not JSON: {error}") from error
+        except Exception as error:
+            import yaml
+
+            if isinstance(error, yaml.YAMLError):
+                raise FormatError(f"not YAML: {str(error).splitlines()[0]}") from error
+            raise
+
+    def save(self, path: str | Path) -> None:
+        """Writes .json, .yaml or .csv by the suffix of ``path``, whole or not at all."""
+        target = Path(path)
+        write_atomic(target, self.to_text(target.suffix))
+
+    @classmethod
+    def load(cls, path: str | Path) -> LayerGraph:
+        """Reads what :meth:`save` wrote as .json or .yaml. FormatError names the file and what is wrong."""
+        source = Path(path)
+        if source.suffix == ".csv":
+            raise FormatError(f"{source}: a CSV is a table for readers; load the .json or .yaml of the graph")
+        try:
+            return cls.from_text(source.read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise FormatError(f"cannot read {source}: {error}") from error
+        except FormatError as error:
+            raise FormatError(f"{source}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Part:
+    """One graph of a workload: run ``count`` times per sample (a probability may be below one)."""
+
+    graph: LayerGraph
+    name: str = ""
+    count: float = 1.0
+    sequential: bool = True
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A weighted list of graphs (phases, exit paths, pre-processing). A plain model is a list of one."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, source: LayerGraph | Workload) -> Workload:
+        """The workload itself, or the workload of one graph."""
+        if isinstance(source, Workload):
+            return source
+        return cls(source.model, (Part(source),))
+
+    @property
+    def total_macs(self) -> float:
+        return sum(part.graph.total_macs * part.count for part in self.parts)
+
+    @property
+    def problems(self) -> dict[str, Problem]:
+        """The unique problems of all parts by key."""
+        return {key: problem for part in self.parts for key, problem in part.graph.problems.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "parts": [
+                {"name": p.name, "count": p.count, "sequential": p.sequential, "graph": p.graph.to_dict()}
+                for p in self.parts
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Workload:
+        try:
+            return cls(
+                data["name"],
+                tuple(
+                    Part(LayerGraph.from_dict(item["graph"]), item["name"], item["count"], item["sequential"])
+                    for item in data["parts"]
+                ),
+            )
+        except (KeyError, TypeError) as error:
+            raise FormatError(f"not a complete workload: {type(error).__name__} {error}") from error
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    """A flat dataclass as a dictionary with lists for tuples."""
+    values = {f.name: getattr(item, f.name) for f in fields(item)}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def _lines(data: dict[str, Any], *, yaml: bool) -> str:
+    """JSON with one line an entry of the long tables; the same lines are valid YAML without the outer brackets."""
+    parts = []
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            entries = [f"{json.dumps(name)}: {json.dumps(item)}" for name, item in value.items()]
+            opening, closing, bullet = "{", "}", "  "
+        elif isinstance(value, list) and value:
+            entries = [json.dumps(item) for item in value]
+            opening, closing, bullet = "[", "]", "- "
+        else:
+            parts.append(f"{key}: {json.dumps(value)}" if yaml else f"{json.dumps(key)}: {json.dumps(value)}")
+            continue
+        if yaml:
+            parts.append("\n".join([f"{key}:", *(f"{bullet}{entry}" for entry in entries)]))
+        else:
+            body = ",\n  ".join(entries)
+            parts.append(f"{json.dumps(key)}: {opening}\n  {body}\n {closing}")
+    return "\n".join(parts) + "\n" if yaml else "{" + ",\n ".join(parts) + "}\n"

@@ -1,0 +1,222 @@
+"""Matrix products in all their spellings: linear, mm, bmm, matmul, einsum, tensordot, bilinear.
+
+All of them become the same loop nest (G, N, M, C), so that one computation written in two ways is one problem.
+"""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Sequence
+
+from mmworkload.layer import Work
+from mmworkload.problem import Problem, gemm
+from mmworkload.tracing.call import Call, Lowered, Value, lowers
+
+
+def contract(a: Value, b: Value, a_axes: str, b_axes: str, out_axes: str, out_bits: int) -> tuple[Problem, int]:
+    """The loop nest of ``out[out_axes] = sum(a[a_axes] * b[b_axes])`` and the vector operations before it.
+
+    Letters in both operands and the output are groups; those in one operand and the output rows or columns; those in
+    both but not in the output the reduction. A letter that only one operand has and the output lacks is summed
+    before the product. The second operand of the nest is the weight when there is one.
+    """
+    if a.is_weight and not b.is_weight:
+        a, b, a_axes, b_axes = b, a, b_axes, a_axes
+    sizes = dict(zip(a_axes, a.shape, strict=True))
+    for letter, size in zip(b_axes, b.shape, strict=True):
+        # An axis of extent 1 broadcasts against the other operand's.
+        sizes[letter] = max(size, sizes.get(letter, 1))
+    in_a = {letter for letter, size in zip(a_axes, a.shape, strict=True) if size == sizes[letter]}
+    in_b = {letter for letter, size in zip(b_axes, b.shape, strict=True) if size == sizes[letter]}
+
+    def extent(letters: set[str]) -> int:
+        return math.prod(sizes[letter] for letter in letters)
+
+    out = set(out_axes)
+    summed_first = sum(
+        value.elements
+        for value, own, other in ((a, in_a, in_b), (b, in_b, in_a))
+        if any(sizes[letter] > 1 for letter in own - other - out)
+    )
+    groups, reduction = extent(in_a & in_b & out), extent((in_a & in_b) - out)
+    rank_one = reduction == 1 and not b.is_weight
+    problem = gemm(
+        extent((in_a - in_b) & out),
+        extent((in_b - in_a) & out),
+        reduction,
+        groups=groups,
+        bits=(a.bits, b.bits, out_bits),
+        second_role="weight" if b.is_weight else "input",
+        # Nothing is accumulated: products only, counted apart.
+        operation="mul" if rank_one else "mac",
+    )
+    return problem, summed_first
+
+
+def matmul_axes(a_rank: int, b_rank: int) -> tuple[str, str, str]:
+    """Einsum letters of ``torch.matmul`` for operands of these ranks (vectors included)."""
+    letters = string.ascii_lowercase
+    batch = letters[: max(a_rank, b_rank, 2) - 2]
+    row, column, inner = "x", "y", "z"
+    a = (batch[len(batch) - (a_rank - 2) :] + row + inner) if a_rank > 1 else inner
+    b = (batch[len(batch) - (b_rank - 2) :] + inner + column) if b_rank > 1 else inner
+    out = batch + (row if a_rank > 1 else "") + (column if b_rank > 1 else "")
+    return a, b, out
+
+
+def _matmul(call: Call, first: str, second: str, op: str, extra: int = 0) -> Lowered:
+    a, b = call[first], call[second]
+    a_axes, b_axes, out_axes = matmul_axes(len(a.shape), len(b.shape))
+    problem, before = contract(a, b, a_axes, b_axes, out_axes, call.output.bits)
+    return Lowered(op, "Gemm", (Work(problem),), vector_ops=before + extra)
+
+
+@lowers("aten.linear")
+def linear(call: Call) -> Lowered:
+    """``input`` [..., C], ``weight`` [M, C]."""
+    x, weight = call["input"], call["weight"]
+    lead = string.ascii_lowercase[: len(x.shape) - 1]
+    columns = "y" if len(weight.shape) > 1 else ""
+    problem, _ = contract(x, weight, lead + "z", columns + "z", lead + columns, call.output.bits)
+    bias = call.output.elements if isinstance(call.get("bias"), Value) else 0
+    return Lowered("linear", "Gemm", (Work(problem),), vector_ops=bias)
+
+
+@lowers("aten.mm", "aten.bmm")
+def plain_product(call: Call) -> Lowered:
+    return _matmul(call, "self", "mat2", "matmul")
+
+
+@lowers("aten.matmul", "aten.__matmul__")
+def matmul(call: Call) -> Lowered:
+    return _matmul(call, "self", "other", "matmul")
+
+
+@lowers("aten.mv")
+def matrix_vector(call: Call) -> Lowered:
+    return _matmul(call, "self", "vec", "matmul")
+
+
+@lowers("aten.dot", "aten.vdot", "aten.inner")
+def dot(call: Call) -> Lowered:
+    other = "tensor" if "tensor" in call.args else "other"
+    a, b = call["self"], call[other]
+    a_axes, b_axes = "abcdef"[: len(a.shape) - 1] + "z", "ghijkl"[: len(b.shape) - 1] + "z"
+    problem, before = contract(a, b, a_axes, b_axes, a_axes[:-1] + b_axes[:-1], call.output.bits)
+    return Lowered("matmul", "Gemm", (Work(problem),), vector_ops=before)
+
+
+@lowers("aten.outer", "aten.ger")
+def outer(call: Call) -> Lowered:
+    problem, _ = contract(call["self"], call["vec2"], "a", "b", "ab", call.output.bits)
+    return Lowered("outer", "Gemm", (Work(problem),))
+
+
+@lowers("aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv")
+def product_and_add(call: Call) -> Lowered:
+    """``beta * self + alpha * product``; addbmm also sums over the batch."""
+    names = [name for name in ("mat1", "mat", "batch1") if name in call.args]
+    second = {"mat1": "mat2", "mat": "vec", "batch1": "batch2"}[names[0]]
+    a, b = call[names[0]], call[second]
+    a_axes, b_axes, out_axes = matmul_axes(len(a.shape), len(b.shape))
+    if call.operator.endswith("addbmm") and not call.operator.endswith("baddbmm"):
+        out_axes = out_axes[1:]
+    problem, before = contract(a, b, a_axes, b_axes, out_axes, call.output.bits)
+    op = "linear" if b.is_weight or a.is_weight else "matmul"
+    return Lowered(op, "Gemm", (Work(problem),), vector_ops=before + call.output.elements)
+
+
+def _einsum_terms(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """Plain letters per operand and for the output; ``...`` becomes spare capital letters, as in NumPy."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    spare = [letter for letter in string.ascii_uppercase if letter not in equation]
+    widest = max(
+        (rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True) if "..." in term),
+        default=0,
+    )
+    ellipsis = "".join(spare[:widest])
+    full = []
+    for term, rank in zip(terms, ranks, strict=True):
+        count = rank - len(term.replace("...", ""))
+        full.append(term.replace("...", ellipsis[len(ellipsis) - count :] if count else ""))
+    if arrow:
+        out = right.replace("...", ellipsis)
+    else:
+        letters = "".join(full)
+        out = ellipsis + "".join(
+            sorted(letter for letter in set(letters) - set(ellipsis) if letters.count(letter) == 1)
+        )
+    return full, out
+
+
+def einsum_work(equation: str, operands: Sequence[Value], out_bits: int) -> tuple[tuple[Work, ...], int]:
+    """The pairwise problems of an einsum, left to right, and its other vector operations.
+
+    Left to right is what torch does without opt_einsum; it is taken whatever is installed, so that a graph does not
+    depend on an optional package.
+    """
+    terms, out = _einsum_terms(equation, [len(value.shape) for value in operands])
+    work: list[Work] = []
+    vector_ops = 0
+    values = list(operands)
+    for index, (term, value) in enumerate(zip(terms, values, strict=True)):
+        if len(set(term)) < len(term):
+            # A repeated letter takes the diagonal, which is a view.
+            first = "".join(dict.fromkeys(term))
+            shape = tuple(value.shape[term.index(letter)] for letter in first)
+            terms[index] = first
+            values[index] = Value(value.tensor, shape, value.dtype, value.bits, math.prod(shape), value.is_weight)
+    current, current_axes = values[0], terms[0]
+    if len(values) == 1:
+        summed = set(current_axes) - set(out)
+        return (), current.elements if summed else 0
+    for index in range(1, len(values)):
+        value, axes = values[index], terms[index]
+        later = set(out).union(*terms[index + 1 :])
+        kept = "".join(letter for letter in dict.fromkeys(current_axes + axes) if letter in later)
+        problem, before = contract(current, value, current_axes, axes, kept, out_bits)
+        work.append(Work(problem))
+        vector_ops += before
+        sizes = dict(zip(current_axes, current.shape, strict=True))
+        for letter, size in zip(axes, value.shape, strict=True):
+            sizes[letter] = max(size, sizes.get(letter, 1))
+        shape = tuple(sizes[letter] for letter in kept)
+        current = Value("", shape, value.dtype, out_bits, math.prod(shape))
+        current_axes = kept
+    return tuple(work), vector_ops
+
+
+@lowers("aten.einsum")
+def einsum(call: Call) -> Lowered:
+    work, vector_ops = einsum_work(call["equation"], call["tensors"], call.output.bits)
+    if not work:
+        return Lowered("einsum", "Reduce" if vector_ops else "Movement", vector_ops=vector_ops)
+    op = "outer" if all(item.problem.operation == "mul" for item in work) else "einsum"
+    return Lowered(op, "Gemm", work, vector_ops=vector_ops)
+
+
+@lowers("aten.tensordot")
+def tensordot(call: Call) -> Lowered:
+    a, b = call["self"], call["other"]
+    a_axes = list(string.ascii_lowercase[: len(a.shape)])
+    b_axes = list(string.ascii_uppercase[: len(b.shape)])
+    for i, j in zip(call["dims_self"], call["dims_other"], strict=True):
+        b_axes[j] = a_axes[i]
+    shared = set(a_axes) & set(b_axes)
+    out = "".join(letter for letter in a_axes + b_axes if letter not in shared)
+    problem, before = contract(a, b, "".join(a_axes), "".join(b_axes), out, call.output.bits)
+    return Lowered("matmul", "Gemm", (Work(problem),), vector_ops=before)
+
+
+@lowers("aten.bilinear")
+def bilinear(call: Call) -> Lowered:
+    """``out[n, o] = sum_ij x1[n, i] W[o, i, j] x2[n, j]``: first with x1, then with x2, as torch's trilinear sums."""
+    x1, x2, weight = call["input1"], call["input2"], call["weight"]
+    rows = math.prod(x1.shape[:-1])
+    flat1 = Value("", (rows, x1.shape[-1]), x1.dtype, x1.bits, x1.elements)
+    flat2 = Value("", (rows, x2.shape[-1]), x2.dtype, x2.bits, x2.elements)
+    work, vector_ops = einsum_work("ni,oij,nj->no", (flat1, weight, flat2), call.output.bits)
+    bias = call.output.elements if isinstance(call.get("bias"), Value) else 0
+    return Lowered("bilinear", "Gemm", work, vector_ops=vector_ops + bias)

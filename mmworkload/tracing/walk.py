@@ -1,0 +1,422 @@
+"""From an exported program to layers: a walk in program order with a last-writer table per storage.
+
+Fake tensors keep aliasing, so a view is recognised by its storage and a write through a view is a new version of the
+tensor behind it. Every node ends as a layer, as an ignored view or check, or as an unknown operator.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from mmworkload.errors import ModelError
+from mmworkload.graph import Coverage, InputInfo
+from mmworkload.layer import Layer, Tensor, TensorKind
+from mmworkload.tracing.call import Call, Lowered, Value, find
+from mmworkload.tracing.ignored import CHECK, IGNORED, SAME, VIEW
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+    from torch.fx import GraphModule, Node
+
+# Wrappers that export puts round a region: their sub-graph is walked as part of the whole.
+REGIONS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
+
+
+@dataclass
+class _Step:
+    """One call that became a layer; the name comes when all calls are known."""
+
+    key: str
+    module: str
+    call_index: str
+    operator: str
+    lowered: Lowered
+    reads: dict[str, int]
+    tokens: list[str]
+    write_bytes: list[int]
+    unknown: bool
+    dead: bool = True
+
+
+@dataclass(frozen=True)
+class Walked:
+    """The result of a walk: layers without stages, tensors, and which FX node became which layer."""
+
+    layers: tuple[Layer, ...]
+    tensors: dict[str, Tensor]
+    inputs: tuple[InputInfo, ...]
+    outputs: tuple[str, ...]
+    coverage: tuple[Coverage, ...]
+    layer_of_node: dict[str, str]
+
+
+def regions(graph_module: GraphModule, prefix: str = "") -> Iterator[tuple[str, GraphModule, Node]]:
+    """(key, owner, node) of every call in program order, those of wrapped regions in their place."""
+    for node in graph_module.graph.nodes:
+        if node.op != "call_function":
+            continue
+        inner = region_of(graph_module, node)
+        if inner is not None:
+            yield from regions(inner, f"{prefix}{node.name}/")
+        yield f"{prefix}{node.name}", graph_module, node
+
+
+def region_of(graph_module: GraphModule, node: Node) -> GraphModule | None:
+    """The sub-graph that a region wrapper calls, None for any other node."""
+    if getattr(node.target, "__name__", "") not in REGIONS:
+        return None
+    target = next(arg.target for arg in node.args if getattr(arg, "op", "") == "get_attr")
+    return getattr(graph_module, target)
+
+
+def region_operands(node: Node) -> list[Node]:
+    """The arguments of a region wrapper that become its sub-graph's placeholders."""
+    position = next(i for i, arg in enumerate(node.args) if getattr(arg, "op", "") == "get_attr")
+    return list(node.args[position + 1 :])  # type: ignore[arg-type]
+
+
+@dataclass
+class _Walk:
+    program: ExportedProgram
+    name: str
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    latest: dict[int, str] = field(default_factory=dict)
+    steps: list[_Step] = field(default_factory=list)
+    ignored: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    step_of_node: dict[str, int] = field(default_factory=dict)
+    versions: int = 0
+
+    # --- values -------------------------------------------------------------------------------------------------
+
+    def value(self, fake: torch.Tensor) -> Value:
+        """The tensor argument behind a fake tensor: a view of the latest version of its storage."""
+        tensor = self.latest.get(_storage(fake), "")
+        shape, unique = _shape(fake, self.name)
+        is_weight = tensor in self.tensors and self.tensors[tensor].kind == "weight"
+        return Value(tensor, shape, _dtype(fake), _bits(fake), unique, is_weight)
+
+    def new_tensor(self, token: str, fake: torch.Tensor, kind: TensorKind, storage: str) -> None:
+        shape, _ = _shape(fake, self.name)
+        self.tensors[token] = Tensor(token, shape, _dtype(fake), _bits(fake), kind, storage)
+        self.latest[_storage(fake)] = token
+
+    # --- the walk -----------------------------------------------------------------------------------------------
+
+    def placeholders(self) -> list[str]:
+        """Declares weights, buffers, constants and user inputs; returns the names of the user inputs."""
+        from torch.export.graph_signature import InputKind
+
+        kinds: dict[Any, TensorKind] = {
+            InputKind.PARAMETER: "weight",
+            InputKind.BUFFER: "constant",
+            InputKind.CONSTANT_TENSOR: "constant",
+            InputKind.USER_INPUT: "input",
+        }
+        nodes = {node.name: node for node in self.program.graph.nodes if node.op == "placeholder"}
+        users = []
+        for spec in self.program.graph_signature.input_specs:
+            node = nodes.get(getattr(spec.arg, "name", ""))
+            fake = node.meta.get("val") if node is not None else None
+            if node is None or not hasattr(fake, "untyped_storage"):
+                continue
+            kind = kinds.get(spec.kind, "constant")
+            token = node.name if kind == "input" else str(spec.target)
+            if kind == "input":
+                users.append(token)
+            known = self.latest.get(_storage(fake))
+            if known is None:
+                self.new_tensor(token, fake, kind, token)
+        return users
+
+    def node(self, key: str, owner: GraphModule, node: Node) -> None:
+        if node.target is operator.getitem or region_of(owner, node) is not None:
+            return
+        module, call_index = _module(node)
+        name = _operator(node.target)
+        outputs = [fake for fake in _tensors(node.meta.get("val"))]
+        call, mutated = self.call(node, name, outputs)
+        fresh = [fake for fake in outputs if _storage(fake) not in self.latest]
+        reason = IGNORED.get(name) or IGNORED.get(name.rstrip("_"))
+        if reason and not fresh and (not mutated or reason in (VIEW, SAME) and name != "aten.set_"):
+            # A mutating schema in this table (detach_, squeeze_) changes metadata only.
+            self.ignored[(name, module, reason)] += 1
+            return
+        if reason == CHECK:
+            self.ignored[(name, module, reason)] += 1
+            return
+        if not outputs and not mutated:
+            self.ignored[(name, module, "has no tensor output")] += 1
+            return
+        lowering = find(name)
+        lowered = lowering(call) if lowering else Lowered(f"unknown:{name}", "Other")
+        self.step_of_node[key] = len(self.steps)
+        self.record(key, name, module, call_index, call, lowered, outputs, mutated, unknown=lowering is None)
+
+    def call(self, node: Node, name: str, outputs: list[torch.Tensor]) -> tuple[Call, list[torch.Tensor]]:
+        """The call with named arguments, and the tensors that its schema writes."""
+        schema = getattr(node.target, "_schema", None)
+        args: dict[str, Any] = {}
+        mutated: list[torch.Tensor] = []
+        if schema is None:
+            raw = {f"arg{i}": item for i, item in enumerate(node.args)} | dict(node.kwargs)
+            args = {key: self.argument(item) for key, item in raw.items()}
+        else:
+            for index, spec in enumerate(schema.arguments):
+                if index < len(node.args):
+                    item = node.args[index]
+                elif spec.name in node.kwargs:
+                    item = node.kwargs[spec.name]
+                else:
+                    item = spec.default_value
+                args[spec.name] = self.argument(item)
+                if spec.alias_info is not None and spec.alias_info.is_write:
+                    mutated += [fake for part in _nodes(item) for fake in _tensors(part.meta.get("val"))]
+        values = tuple(replace(self.value(fake), tensor="") for fake in outputs)
+        return Call(name, args, values, in_place=bool(mutated)), mutated
+
+    def argument(self, item: Any) -> Any:
+        if hasattr(item, "meta"):
+            fake = item.meta.get("val")
+            if hasattr(fake, "untyped_storage"):
+                return self.value(fake)
+            if isinstance(fake, (tuple, list)):
+                return [self.value(part) if hasattr(part, "untyped_storage") else part for part in fake]
+            return fake
+        if isinstance(item, (list, tuple)):
+            return [self.argument(part) for part in item]
+        return item
+
+    def record(
+        self,
+        key: str,
+        name: str,
+        module: str,
+        call_index: str,
+        call: Call,
+        lowered: Lowered,
+        outputs: list[torch.Tensor],
+        mutated: list[torch.Tensor],
+        *,
+        unknown: bool,
+    ) -> None:
+        reads: dict[str, int] = {}
+        pairs = lowered.reads if lowered.reads is not None else tuple((value, value.bytes) for value in call.tensors)
+        for value, size in pairs:
+            if value.tensor:
+                reads[value.tensor] = reads.get(value.tensor, 0) + size
+        written: list[tuple[torch.Tensor, int, str]] = []
+        seen: set[int] = set()
+        for fake in mutated:
+            storage = _storage(fake)
+            if storage in seen:
+                continue
+            seen.add(storage)
+            before = self.latest.get(storage)
+            view = self.value(fake)
+            if before is not None:
+                # A write of a part keeps the rest of the old version: a dependence without traffic.
+                whole = view.unique >= self.tensors[before].elements
+                if not whole or before not in reads:
+                    if not whole:
+                        reads.setdefault(before, 0)
+                    elif lowered.reads is None:
+                        reads.setdefault(before, view.bytes)
+            written.append((fake, view.bytes, before or ""))
+        for fake in outputs:
+            storage = _storage(fake)
+            if storage in seen or storage in self.latest:
+                continue
+            seen.add(storage)
+            written.append((fake, self.value(fake).bytes, ""))
+        if lowered.write_bytes is not None:
+            # Some outputs are workspace (statistics, indices): the first is what the lowering speaks of.
+            written = [(fake, lowered.write_bytes if i == 0 else 0, before) for i, (fake, _, before) in enumerate(written)]
+        tokens = []
+        for fake, _, before in written:
+            self.versions += 1
+            token = f"#{self.versions}"
+            if before:
+                old = self.tensors[before]
+                self.tensors[token] = replace(old, name=token, kind="activation" if old.kind == "activation" else "state")
+                self.latest[_storage(fake)] = token
+            else:
+                self.new_tensor(token, fake, "activation", token)
+            tokens.append(token)
+        sizes = [size for _, size, _ in written]
+        self.steps.append(_Step(key, module, call_index, name, lowered, reads, tokens, sizes, unknown))
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def outputs(self) -> list[str]:
+        node = next(item for item in self.program.graph.nodes if item.op == "output")
+        fakes = [fake for part in _nodes(node.args) for fake in _tensors(part.meta.get("val"))]
+        names = [self.latest[_storage(fake)] for fake in fakes if _storage(fake) in self.latest]
+        return list(dict.fromkeys(names))
+
+    def finish(self, info: Callable[[str, Tensor], InputInfo]) -> Walked:
+        users = self.placeholders()
+        for key, owner, node in regions(self.program.graph_module):
+            self.node(key, owner, node)
+        outputs = self.outputs()
+        original = {name for name in self.tensors if not name.startswith("#")}
+        # What is left in a mutated input or buffer is a result too.
+        mutated = [name for name in self.latest.values() if self.tensors[name].kind == "state" and name not in original]
+        needed = {*outputs, *mutated}
+        for step in reversed(self.steps):
+            if needed.intersection(step.tokens):
+                step.dead = False
+                needed.update(step.reads)
+        names = _layer_names(self.steps)
+        final: dict[str, str] = {}
+        for step, name in zip(self.steps, names, strict=True):
+            for index, token in enumerate(step.tokens):
+                final[token] = f"{name}:out" if len(step.tokens) == 1 else f"{name}:out.{index}"
+        layers = tuple(
+            Layer(
+                name=name,
+                op=step.lowered.op,
+                category=step.lowered.category,
+                module=step.module,
+                reads=tuple((final.get(tensor, tensor), size) for tensor, size in step.reads.items()),
+                writes=tuple((final[token], size) for token, size in zip(step.tokens, step.write_bytes, strict=True)),
+                work=step.lowered.work,
+                vector_ops=step.lowered.vector_ops,
+                placement=step.lowered.placement,
+                assumptions=step.lowered.assumptions,
+                dead=step.dead,
+            )
+            for step, name in zip(self.steps, names, strict=True)
+        )
+        used = {tensor for layer in layers for tensor, _ in (*layer.reads, *layer.writes)}
+        used.update(final.get(name, name) for name in outputs)
+        used.update(users)
+        tensors = {}
+        for token, tensor in self.tensors.items():
+            name = final.get(token, token)
+            if name in used:
+                tensors[name] = replace(tensor, name=name, storage=final.get(tensor.storage, tensor.storage))
+        infos = tuple(info(name, tensors[name]) for name in users if name in tensors)
+        return Walked(
+            layers,
+            tensors,
+            infos,
+            tuple(final.get(name, name) for name in outputs),
+            self.coverage(layers),
+            {key: names[index] for key, index in self.step_of_node.items()},
+        )
+
+    def coverage(self, layers: tuple[Layer, ...]) -> tuple[Coverage, ...]:
+        totals: dict[tuple[str, str, str, str], list[int]] = {}
+        for step, layer in zip(self.steps, layers, strict=True):
+            treatment = "unknown" if step.unknown else "lowered"
+            reason = "no lowering is registered" if step.unknown else ""
+            entry = totals.setdefault((treatment, step.operator, step.module, reason), [0, 0, 0])
+            entry[0] += 1
+            entry[1] += layer.macs
+            entry[2] += layer.bytes
+        for (name, module, reason), calls in self.ignored.items():
+            totals[("ignored", name, module, reason)] = [calls, 0, 0]
+        return tuple(Coverage(t, o, m, calls, macs, size, r) for (t, o, m, r), (calls, macs, size) in totals.items())
+
+
+def walk(program: ExportedProgram, name: str, info: Callable[[str, Tensor], InputInfo]) -> Walked:
+    """Lowers every node of ``program``. ``info`` says what a user input is, by its name.
+
+    Raises ModelError when a shape depends on data.
+    """
+    return _Walk(program, name).finish(info)
+
+
+def _layer_names(steps: list[_Step]) -> list[str]:
+    """Names from module paths and operator families: the bare path for the layer that is the module's point (its only
+    one, or its only one with work), ``path:op`` for the others."""
+    groups: dict[str, list[int]] = {}
+    paths = [step.module + step.call_index for step in steps]
+    for index, path in enumerate(paths):
+        groups.setdefault(path, []).append(index)
+    bare = set()
+    for path, members in groups.items():
+        working = [index for index in members if steps[index].lowered.work]
+        chosen = working if len(working) == 1 else members
+        if path and len(chosen) == 1:
+            bare.add(chosen[0])
+    names: list[str] = []
+    taken: set[str] = set()
+    for index, (step, path) in enumerate(zip(steps, paths, strict=True)):
+        name = path if index in bare else f"{path}:{step.lowered.op}" if path else step.lowered.op
+        unique, suffix = name, 0
+        while unique in taken:
+            suffix += 1
+            unique = f"{name}.{suffix}"
+        taken.add(unique)
+        names.append(unique)
+    return names
+
+
+def _module(node: Node) -> tuple[str, str]:
+    """Path of the innermost module and, for a repeated call of it, the suffix ``@k``."""
+    stack = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return "", ""
+    key, (path, _) = list(stack.items())[-1]
+    _, at, count = str(key).rpartition("@")
+    return path, f"@{count}" if at else ""
+
+
+def _operator(target: Any) -> str:
+    """``aten.conv2d`` for ``aten.conv2d.default``; other callables by module and name."""
+    packet = getattr(target, "_overloadpacket", None)
+    if packet is not None:
+        namespace, _, name = packet._qualified_op_name.partition("::")
+        return f"{namespace}.{name}"
+    name = getattr(target, "__name__", str(target))
+    return f"{getattr(target, '__module__', '').removeprefix('_')}.{name}"
+
+
+def _nodes(item: Any) -> Iterator[Node]:
+    if hasattr(item, "meta"):
+        yield item
+    elif isinstance(item, (list, tuple)):
+        for part in item:
+            yield from _nodes(part)
+    elif isinstance(item, dict):
+        for part in item.values():
+            yield from _nodes(part)
+
+
+def _tensors(item: Any) -> Iterator[torch.Tensor]:
+    if hasattr(item, "untyped_storage"):
+        yield item
+    elif isinstance(item, (list, tuple)):
+        for part in item:
+            yield from _tensors(part)
+
+
+def _storage(fake: torch.Tensor) -> int:
+    return fake.untyped_storage()._cdata
+
+
+def _shape(fake: torch.Tensor, name: str) -> tuple[tuple[int, ...], int]:
+    """The shape, and the number of elements that are distinct in memory (expanded axes have stride 0)."""
+    unique = 1
+    for size, stride in zip(fake.shape, fake.stride(), strict=True):
+        if not isinstance(size, int):
+            raise ModelError(
+                f"{name}: the shape {tuple(fake.shape)} depends on values (a nonzero, a mask selection or a filter). Replace"
+                " it by a fixed number, or trace the parts before and after it."
+            )
+        unique *= size if stride != 0 or size == 0 else 1
+    return tuple(int(size) for size in fake.shape), unique
+
+
+def _dtype(fake: torch.Tensor) -> str:
+    return str(fake.dtype).removeprefix("torch.")
+
+
+def _bits(fake: torch.Tensor) -> int:
+    return 1 if _dtype(fake) == "bool1" else fake.element_size() * 8
