@@ -81,6 +81,7 @@ class Compute(_Strict):
     kind: Literal["intmac", "fpmac"] = "intmac"
     bits: int = Field(ge=1, le=128)
     energy_pj: float = Field(ge=0)
+    leak_pj_per_cycle: float = Field(default=0, ge=0)
     area_um2: float = Field(ge=0)
 
 

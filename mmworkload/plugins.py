@@ -20,7 +20,7 @@ from mmworkload.errors import MmworkloadError
 
 
 @cache
-def _packages(group: str) -> tuple[tuple[str, str], ...]:
+def packages(group: str) -> tuple[tuple[str, str], ...]:
     """(distribution, package) of every entry point of the group, sorted."""
     found = {(point.dist.name if point.dist else "?", point.value) for point in entry_points(group=group)}
     if not found:
@@ -40,7 +40,7 @@ def plugins(group: str, attribute: str) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     owner: dict[str, str] = {}
-    for distribution, package_name in _packages(group):
+    for distribution, package_name in packages(group):
         package = _import(package_name, distribution)
         for module_info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
             if module_info.name.startswith("_"):
@@ -61,7 +61,7 @@ def data_files(group: str, suffix: str) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     owner: dict[str, str] = {}
-    for distribution, package_name in _packages(group):
+    for distribution, package_name in packages(group):
         _import(package_name, distribution)
         for item in sorted(files(package_name).iterdir(), key=lambda entry: entry.name):
             if item.name.endswith(suffix):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
 from mmworkload.arch import Architecture
-from mmworkload.errors import FormatError, SimulationError
-from mmworkload.problem import Problem
+from mmworkload.errors import FormatError, SimulationError, UnknownNameError
+from mmworkload.problem import Axis, Operand, Problem
+
+EFFORTS = ("quick", "normal", "thorough")
 
 
 @dataclass(frozen=True)
@@ -27,17 +31,27 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Options:
-    """What the user can choose. ``limit_s`` is the wall-clock limit of one job; ``effort`` quick, normal, thorough."""
+    """What the user can choose. ``limit_s`` is the wall-clock limit of one job; ``effort`` quick, normal, thorough;
+    ``extra`` goes to the simulator as it is.
+
+    Raises UnknownNameError for another effort and SimulationError for a limit that is not positive.
+    """
 
     effort: str = "normal"
     limit_s: float = 300.0
     extra: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.effort not in EFFORTS:
+            raise UnknownNameError("effort", self.effort, EFFORTS)
+        if not self.limit_s > 0:
+            raise SimulationError(f"the time limit of a job is {self.limit_s} s; it has to be above zero")
+
 
 @dataclass(frozen=True)
 class Job:
     """One run of a simulator: its input files by name exactly as the tool reads them, and all else that decides the
-    answer. ``expected`` goes to the checks and is not part of the key."""
+    answer. ``limit_s`` decides only whether there is one and is not part of the key."""
 
     simulator: str
     version: str
@@ -107,7 +121,11 @@ class Estimate:
 
 
 class Simulator(Protocol):
-    """What a module names ``SIMULATOR`` implements. ``prepare`` is pure; ``run`` happens in a worker process."""
+    """What a module names ``SIMULATOR`` implements. ``prepare`` is pure; ``run`` happens in a worker process.
+
+    Problems arrive canonical, with ``operation`` mac, without a mask, and with the bits that the run wants. A simulator
+    that rounds loops up may define ``mac_tolerance``, the share by which its count of MACs may differ (default 0).
+    """
 
     name: str
     in_process: bool
@@ -132,35 +150,91 @@ class Simulator(Protocol):
         """Runs the job in a private empty directory. Raises SimulationError."""
 
 
-def check(estimate: Estimate, problem: Problem, arch: Architecture, *, mac_tolerance: float = 0.0) -> Estimate:
-    """The answer, raised to the physical floors, or SimulationError when it cannot be right.
+@dataclass(frozen=True)
+class Floors:
+    """Cycles that no mapping can undercut: all elements busy (``compute``), every tensor moved once (``memory``)."""
 
-    MACs must equal the problem's. Cycles cannot undercut MACs over array elements, nor the tensors' compulsory bytes
-    over the DRAM bandwidth; an answer below is raised to the floor and keeps its raw value in ``floored_from``.
+    compute: int
+    memory: int
+
+    @property
+    def cycles(self) -> int:
+        return max(self.compute, self.memory)
+
+    @property
+    def bound(self) -> str:
+        return "compute" if self.compute >= self.memory else "memory"
+
+
+def compulsory_elements(problem: Problem, operand: Operand) -> int:
+    """Elements of ``operand`` that must cross the DRAM port at least once.
+
+    Inputs: the elements that the loops really read, without padding and without what a stride skips. Outputs: the
+    whole tensor, since a crop or a hole of a scattered output has to be written too.
+    """
+    if operand.role == "output":
+        return problem.tensor_size(operand)
+    counts = [_touched(item, problem.extents) for item in operand.axes]
+    dims = [dim for item in operand.axes for dim, _ in item.terms]
+    # A diagonal (one dimension on two axes) reads at least as many elements as its longest axis.
+    return math.prod(counts) if len(dims) == len(set(dims)) else max(counts)
+
+
+def _touched(item: Axis, extents: dict[str, int]) -> int:
+    """Distinct indices inside the tensor that one axis takes. The indices are the set bits of one integer."""
+    reached = 1
+    for dim, coefficient in item.terms:
+        copies, wanted = 1, extents[dim]
+        while copies < wanted:
+            step = min(copies, wanted - copies)
+            reached |= reached << (coefficient * step)
+            copies += step
+    reached = reached >> item.pad_low if item.pad_low >= 0 else reached << -item.pad_low
+    return (reached & ((1 << item.size) - 1)).bit_count()
+
+
+def transfer_cycles(bits: int, word_bits: int, words_per_cycle: float | None) -> int:
+    """Cycles to move ``bits`` through a port; 0 when the port is never the limit."""
+    if words_per_cycle is None:
+        return 0
+    return math.ceil(bits / (word_bits * Fraction(words_per_cycle).limit_denominator(10**6)))
+
+
+def floors(problem: Problem, arch: Architecture) -> Floors:
+    """The physical floors of one problem: MACs over array elements, compulsory bits over the DRAM's bandwidths
+    (reads and writes have their own and overlap)."""
+    dram = arch.dram
+    moved = {True: 0, False: 0}
+    for operand in problem.operands:
+        moved[operand.role == "output"] += compulsory_elements(problem, operand) * operand.bits
+    return Floors(
+        compute=-(-problem.macs // arch.elements),
+        memory=max(
+            transfer_cycles(moved[False], dram.word_bits, dram.read_bandwidth),
+            transfer_cycles(moved[True], dram.word_bits, dram.write_bandwidth),
+        ),
+    )
+
+
+def check(estimate: Estimate, problem: Problem, arch: Architecture, *, mac_tolerance: float = 0.0) -> Estimate:
+    """The answer, raised to the physical :func:`floors`, or SimulationError when it cannot be right.
+
+    MACs must equal the problem's (within ``mac_tolerance``, a share). An answer below a floor is raised to it and
+    keeps its raw value in ``floored_from``.
     """
     if abs(estimate.macs - problem.macs) > mac_tolerance * problem.macs:
         raise SimulationError(
             f"{estimate.simulator} counted {estimate.macs} MACs where the problem has {problem.macs}: {problem}"
         )
-    dram = arch.dram
-    assert dram.read_bandwidth is not None
-    assert dram.write_bandwidth is not None
-    read_words = sum(problem.operand_bytes(item) for item in problem.operands if item.role != "output") * 8
-    write_words = problem.operand_bytes(problem.output) * 8
-    compute = -(-problem.macs // arch.elements)
-    memory = max(
-        -(-read_words // int(dram.word_bits * dram.read_bandwidth)),
-        -(-write_words // int(dram.word_bits * dram.write_bandwidth)),
-    )
-    floor = max(compute, memory)
-    bound = "compute" if compute >= memory else "memory"
-    if estimate.cycles >= floor:
-        return replace(estimate, bound=bound)
+    floor = floors(problem, arch)
+    if estimate.cycles >= floor.cycles:
+        return replace(estimate, bound=floor.bound)
     return replace(
         estimate,
-        cycles=floor,
-        latency_s=floor / (arch.clock_mhz * 1e6),
-        utilization=min(1.0, problem.macs / (floor * arch.elements)),
-        floored_from=estimate.cycles,
-        bound=bound,
+        cycles=floor.cycles,
+        latency_s=floor.cycles / (arch.clock_mhz * 1e6),
+        utilization=min(1.0, problem.macs / (floor.cycles * arch.elements)),
+        # A simulator may have raised its own answer already; the raw value is the one it computed.
+        floored_from=estimate.cycles if estimate.floored_from is None else estimate.floored_from,
+        bound=floor.bound,
     )

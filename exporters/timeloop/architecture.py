@@ -1,0 +1,88 @@
+"""``arch.yaml``: the neutral architecture in Timeloop's v0.4 form, and whether it can be told.
+
+Each level keeps exactly the data spaces of its ``holds`` and bypasses the others. Levels inside the array that hold
+one role each are a plain chain: a bypassed level costs nothing and ``!Parallel`` is flattened to the same chain.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mmworkload.arch import Architecture, Level
+from mmworkload.exporters.timeloop.terms import ARRAY_X, ARRAY_Y, CLASSES, DATA_SPACES, DIMS, MAC, SYSTEM
+from mmworkload.exporters.timeloop.yaml_text import Word, mapping, words
+from mmworkload.simulating.estimate import Fidelity
+
+# Names that the front end, Accelergy or the rest of the file use; a level called so would be taken for another thing.
+_RESERVED = {SYSTEM, ARRAY_X, ARRAY_Y, MAC, "wire", "version", "technology", "global_cycle_seconds", "variables", "spec"}
+# Larger than any number of dimensions: "all loops before this index go to X".
+_ALL_ON_X, _ALL_ON_Y = 99, 0
+
+
+def fidelity(arch: Architecture) -> Fidelity:
+    """``exact``, or ``refused`` with the levels whose names Timeloop cannot have."""
+    wrong = tuple(
+        f"level '{name}': Timeloop needs another name (letters, digits, underscores; not {', '.join(sorted(_RESERVED))})"
+        for name in arch.levels
+        if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name.lower() in _RESERVED or name.startswith("inter_")
+    )
+    return Fidelity("refused", wrong) if wrong else Fidelity("exact")
+
+
+def array_axes(arch: Architecture) -> list[tuple[str, str, int, tuple[str, ...]]]:
+    """(container, mesh key, instances, dimensions allowed) of each array axis longer than one element, X first."""
+    array = arch.array
+    axes = [(ARRAY_X, "meshX", array.x, array.x_dims), (ARRAY_Y, "meshY", array.y, array.y_dims)]
+    return [item for item in axes if item[2] > 1]
+
+
+def arch_text(arch: Architecture) -> str:
+    """The content of ``arch.yaml`` without its header."""
+    lines = ["architecture:", "  version: 0.4", "  nodes:"]
+    # An outer container gives every component the prefix by which the energy tables know it.
+    lines += ["  - !Container", f"    name: {SYSTEM}"]
+    for name in arch.outer_levels:
+        lines += _level(name, arch.levels[name])
+    for container, mesh, instances, dims in array_axes(arch):
+        lines += _fanout(container, mesh, instances, dims)
+    for name in arch.inner_levels:
+        lines += _level(name, arch.levels[name])
+    attributes = mapping({"width": arch.compute.bits, "datawidth": arch.compute.bits})
+    lines += ["  - !Component", f"    name: {MAC}", f"    class: {arch.compute.kind}", f"    attributes: {attributes}"]
+    return "\n".join(lines) + "\n"
+
+
+def _level(name: str, level: Level) -> list[str]:
+    attributes: dict[str, object] = {}
+    if level.kind == "dram":
+        attributes["type"] = level.technology or "LPDDR4"
+    # Newer front ends demand the key; null is an unbounded DRAM for all of them.
+    attributes |= {"depth": level.depth, "width": level.width_bits, "datawidth": level.word_bits}
+    if level.kind == "sram":
+        attributes["n_rw_ports"] = level.ports
+    if level.read_bandwidth is not None:
+        attributes["read_bandwidth"] = level.read_bandwidth
+    if level.write_bandwidth is not None:
+        attributes["write_bandwidth"] = level.write_bandwidth
+    kept = [DATA_SPACES[role] for role in DATA_SPACES if role in level.holds]
+    passed = [DATA_SPACES[role] for role in DATA_SPACES if role not in level.holds]
+    data_spaces = {key: words(names) for key, names in (("keep", kept), ("bypass", passed)) if names}
+    return [
+        "  - !Component",
+        f"    name: {name}",
+        f"    class: {CLASSES[level.kind]}",
+        f"    attributes: {mapping(attributes)}",
+        f"    constraints: {mapping({'dataspace': data_spaces})}",
+    ]
+
+
+def _fanout(container: str, mesh: str, instances: int, dims: tuple[str, ...]) -> list[str]:
+    refused = [Word(f"{dim}=1") for dim in DIMS if dim not in dims]
+    spatial: dict[str, object] = {"factors": refused} if refused else {}
+    spatial["split"] = _ALL_ON_X if container == ARRAY_X else _ALL_ON_Y
+    return [
+        "  - !Container",
+        f"    name: {container}",
+        f"    spatial: {mapping({mesh: instances})}",
+        f"    constraints: {mapping({'spatial': spatial})}",
+    ]

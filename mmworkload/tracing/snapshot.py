@@ -1,0 +1,43 @@
+"""The text graphs in ``shapes/``: the golden snapshot of the tracer, usable without torch.
+
+``python -m mmworkload.tracing.snapshot shapes/`` writes one file for every workload and variant.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mmworkload.graph import LayerGraph
+from mmworkload.plugins import packages
+
+
+def path_of(model: str) -> Path | None:
+    """The snapshot of ``workload/variant`` at its default batch, or None when there is none."""
+    from importlib.resources import files
+
+    for _, package in packages("mmworkload.shapes"):
+        candidate = Path(str(files(package))) / f"{model}.yaml"
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def write_all(folder: Path) -> list[Path]:
+    """Traces every variant of every workload and writes its graph; returns the files."""
+    from mmworkload.models import families, resolve
+    from mmworkload.tracing import require_known, trace_model
+
+    written = []
+    for family_name, family in families().items():
+        for variant in family.variants:
+            graph: LayerGraph = require_known(trace_model(resolve(f"{family_name}/{variant.name}")).graph)
+            target = folder / family_name / f"{variant.name}.yaml"
+            graph.save(target)
+            written.append(target)
+    return written
+
+
+if __name__ == "__main__":
+    for item in write_all(Path(sys.argv[1] if len(sys.argv) > 1 else "shapes")):
+        print(item)
