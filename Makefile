@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 LINKS := .types
 # One call installs everything: torch and torchvision work only in versions made for each other.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# Each test process keeps to one core.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+# Each test process keeps to one core, and to neighbouring tests, which share what is costly to set up.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 # Runs the source tree without installing it. PYTHONSAFEPATH keeps the working directory, where mmworkload/ lies
 # without its shelves, off the path.
 FROM_SOURCE := PYTHONPATH=$(LINKS) PYTHONSAFEPATH=1
@@ -59,11 +59,13 @@ $(BIN)/pip:
 	  { $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 
 $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/pip
+	@echo "installing into $(VENV): some minutes and 6 GB, most of it torch"
 	$(INSTALL) -e '.[trace,zigzag,report]'
 	@touch $@
 
 # The test environment holds all that the demo needs.
 $(VENV)/.installed-test: pyproject.toml setup.py | $(BIN)/pip
+	@echo "installing into $(VENV): some minutes and 6 GB, most of it torch"
 	$(INSTALL) -e '.[trace,zigzag,report,test]'
 	@touch $(VENV)/.installed $@
 

@@ -113,7 +113,7 @@ class Architecture(_Strict):
         names = list(self.levels)
         outer = self.levels[names[0]]
         if outer.kind != "dram" or outer.size_kib is not None or set(outer.holds) != set(_ROLES):
-            raise ValueError(f"levels.{names[0]}: the outermost level is a dram of unbounded size that holds every role")
+            raise ValueError(f"levels.{names[0]}: the outermost level is an unbounded dram that holds every role")
         if outer.read_bandwidth is None or outer.write_bandwidth is None:
             raise ValueError(f"levels.{names[0]}: the outermost level needs read_bandwidth and write_bandwidth")
         if self.array.inside not in names:

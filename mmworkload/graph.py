@@ -230,7 +230,7 @@ class LayerGraph:
             if name in used
         }
         leaving = {name for layer in self.layers if layer not in layers for name, _ in layer.reads} & inside
-        outputs = tuple(name for name in tensors if name in leaving or name in self.outputs and name in inside)
+        outputs = tuple(name for name in tensors if name in leaving or (name in self.outputs and name in inside))
         inputs = tuple(item for item in self.inputs if item.tensor in used)
         return replace(self, layers=layers, tensors=tensors, inputs=inputs, outputs=outputs)
 
@@ -241,7 +241,7 @@ class LayerGraph:
         carry ``bytes``. Tensors and metadata are in the graph's attributes."""
         import networkx
 
-        result = networkx.MultiDiGraph(
+        result: networkx.MultiDiGraph = networkx.MultiDiGraph(
             tensors=dict(self.tensors),
             metadata={f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("layers", "tensors")},
         )
@@ -257,7 +257,7 @@ class LayerGraph:
     def from_networkx(cls, graph: networkx.MultiDiGraph) -> LayerGraph:
         """The inverse of :meth:`to_networkx`; edges are derived again."""
         try:
-            layers = tuple(layer for _, layer in graph.nodes(data="layer"))
+            layers = tuple(data["layer"] for _, data in graph.nodes(data=True))
             return cls(layers=layers, tensors=dict(graph.graph["tensors"]), **graph.graph["metadata"])
         except (KeyError, TypeError) as error:
             raise FormatError(f"not a graph made by LayerGraph.to_networkx: {error}") from error

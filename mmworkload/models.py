@@ -65,8 +65,8 @@ class Variant:
     """One network of a family.
 
     ``build`` makes the module (called under a device context; it must not load anything), ``inputs`` gives the inputs
-    for a batch size, in the order and under the names of ``forward``. ``stages`` maps globs over module paths to stages, first
-    match first; what no rule names is decided by data flow. ``source`` says where the numbers come from.
+    for a batch size, in the order and under the names of ``forward``. ``stages`` maps globs over module paths to
+    stages, first match first; what no rule names is decided by data flow. ``source`` says where the numbers are from.
     """
 
     name: str
@@ -125,15 +125,23 @@ class Model:
     def build(self, device: str) -> Built:
         """The module in inference mode and its inputs on ``device`` (``meta``, ``cpu``, ``cuda``).
 
-        Weights and inputs are random with a fixed seed. Raises ModelError when the user's code fails.
+        Weights and inputs are random with a fixed seed. On ``meta`` nothing is allocated, unless the constructor reads
+        values, which only real tensors have. Raises ModelError when the user's code fails.
         """
         import torch
 
         wanted = getattr(torch, self.dtype)
         torch.manual_seed(0)
         try:
-            with torch.device(device):
-                module, inputs = _pair(self.make(device), self.name)
+            try:
+                with torch.device(device):
+                    module, inputs = _pair(self.make(device), self.name)
+            except (RuntimeError, NotImplementedError) as error:
+                if device != "meta" or "meta" not in str(error):
+                    raise
+                # A constructor that reads values (``x.item()``) needs real ones; the weights are dropped right after.
+                with torch.device("cpu"):
+                    module, inputs = _pair(self.make("cpu"), self.name)
             module = module.eval().to(device=device)
         except MmworkloadError:
             raise
@@ -176,7 +184,7 @@ def _pair(result: Any, name: str) -> tuple[torch.nn.Module, Any]:
     import torch
 
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], torch.nn.Module)):
-        raise ModelError(f"{name}: the function must return (model, example_inputs), it returned {type(result).__name__}")
+        raise ModelError(f"{name}: the function must return (model, example_inputs), not {type(result).__name__}")
     module, inputs = result
     if isinstance(inputs, torch.Tensor):
         inputs = (inputs,)
@@ -304,13 +312,14 @@ def _function(name: str, path: Path, function: str, batch: int | None, dtype: st
         sys.path.pop(0)
     build = getattr(module, function, None)
     if not callable(build):
-        own = [key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module_name]
+        functions = inspect.getmembers(module, inspect.isfunction)
+        own = [key for key, value in functions if value.__module__ == module_name]
         raise UnknownNameError(f"function in {path}", function, own)
     takes_batch = "batch" in inspect.signature(build).parameters
     if batch is not None and not takes_batch:
         raise ModelError(
-            f"{name}: --batch {batch} cannot be given: {function}() takes no parameter 'batch'. Add one, and make the example"
-            " inputs with it."
+            f"{name}: --batch {batch} cannot be given: {function}() takes no parameter 'batch'. Add one, and make the"
+            " example inputs with it."
         )
 
     def make(device: str) -> tuple[torch.nn.Module, Any]:

@@ -97,7 +97,7 @@ class Operand:
             raise FormatError(f"'{text}' is not an operand; one is written like: Inputs input 32 [N:1, 2P+R:224~3,3]")
         # A comma stands between axes and inside a padding; only the former is followed by a space.
         axes = tuple(Axis.parse(item) for item in match["axes"].split(", ")) if match["axes"] else ()
-        role: Role = match["role"]  # type: ignore[assignment]  # checked above
+        role = next(role for role in ROLES if role == match["role"])
         return cls(match["name"], role, int(match["bits"]), axes)
 
     @property

@@ -1,8 +1,8 @@
 """AV-MNIST: digits seen (image) and heard (spectrogram).
 
-Sizes: MMBench's public code, applications/Avmnist (shared facts, workloads.md section 3): the encoders are convolutional
-networks of a 5x5 convolution and three (image) or five (audio) 3x3 convolutions that double the channels, each with
-batch normalisation, ReLU and 2x2 max pooling; global pools of each block are computed and thrown away.
+Sizes: MMBench's public code, applications/Avmnist: the encoders are convolutional networks of a 5x5 convolution and
+three (image) or five (audio) 3x3 convolutions that double the channels, each with batch normalisation, ReLU and 2x2 max
+pooling; global pools of each block are computed and thrown away.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ def _audio(batch: int) -> InputSpec:
 
 def _lenet(blocks: int, channels: int = 6) -> torch.nn.Module:
     """[N, 1, H, W] to [N, channels * 2^blocks]: a 5x5 convolution, then ``blocks`` of 3x3."""
-    import torch
     from torch import nn
 
     class LeNet(nn.Module):
@@ -35,10 +34,8 @@ def _lenet(blocks: int, channels: int = 6) -> torch.nn.Module:
             super().__init__()
             widths = [channels * 2**i for i in range(blocks + 1)]
             self.convs = nn.ModuleList([nn.Conv2d(1, channels, 5, padding=2, bias=False)])
-            self.convs.extend(
-                nn.Conv2d(width, 2 * width, 3, padding=1, bias=False) for width in widths[:-1]
-            )
-            self.norms = nn.ModuleList(nn.BatchNorm2d(conv.out_channels) for conv in self.convs)
+            self.convs.extend(nn.Conv2d(width, 2 * width, 3, padding=1, bias=False) for width in widths[:-1])
+            self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
             self.relu = nn.ReLU()
             self.pool = nn.MaxPool2d(2)
 
@@ -76,7 +73,6 @@ def _concat() -> torch.nn.Module:
 
 
 def _single(name: str) -> torch.nn.Module:
-    import torch
     from torch import nn
 
     class Single(nn.Module):
@@ -100,7 +96,7 @@ def _single(name: str) -> torch.nn.Module:
 
 FAMILY = Family(
     description="digit classification from an image and a spectrogram",
-    dataset="AV-MNIST (MNIST images with spoken digits of FSDD), https://github.com/slyviacassell/_MFAS",
+    dataset="AV-MNIST: MNIST digits paired with spoken digits (Vielzeuf et al., CentralNet, 2018)",
     variants=(
         Variant(
             name="concat",

@@ -1,6 +1,6 @@
 """MuJoCo Push: a robot pushes an object; its position is regressed from pose, force, image and control over 16 steps.
 
-Sizes: MMBench's public code, applications/MuJoCo-Push (shared facts, workloads.md section 3), after MultiBench's gentle push.
+Sizes: MMBench's public code, applications/MuJoCo-Push, after MultiBench's gentle push.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ def _inputs(batch: int) -> tuple[InputSpec, ...]:
 
 def _residual(first: torch.nn.Module, second: torch.nn.Module) -> torch.nn.Module:
     """Two layers with a ReLU between, added to the input, and a ReLU."""
-    import torch
     from torch import nn
 
     class Residual(nn.Module):
@@ -119,7 +118,7 @@ def _late() -> torch.nn.Module:
 
 FAMILY = Family(
     description="object position from robot pose, force, image and control",
-    dataset="MuJoCo Push, https://github.com/brentyi/multimodalfilter",
+    dataset="MuJoCo Push (Lee et al., Multimodal sensor fusion with differentiable filters, 2020)",
     variants=(
         Variant(
             name="late",

@@ -34,7 +34,8 @@ class Spread:
         """The spread of at least one time."""
         ordered = sorted(seconds)
         if len(ordered) == 1:
-            return cls(*(ordered * 5), 1)
+            (only,) = ordered
+            return cls(only, only, only, only, only, 1)
         q1, median, q3 = statistics.quantiles(ordered, n=4, method="inclusive")
         return cls(median, q1, q3, ordered[0], ordered[-1], len(ordered))
 

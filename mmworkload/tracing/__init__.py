@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mmworkload.errors import UnknownOperatorError
 from mmworkload.graph import InputInfo, LayerGraph
 from mmworkload.layer import Tensor
 
@@ -60,15 +59,3 @@ def trace_model(model: Model) -> Traced:
         coverage=walked.coverage,
     )
     return Traced(graph, program, walked.layer_of_node)
-
-
-def require_known(graph: LayerGraph) -> LayerGraph:
-    """``strict``: the graph itself, or UnknownOperatorError that lists every operator without a lowering."""
-    unknown = [item for item in graph.coverage if item.treatment == "unknown"]
-    if unknown:
-        places = "; ".join(f"{item.operator} in '{item.module or 'the root module'}' ({item.calls} calls)" for item in unknown)
-        raise UnknownOperatorError(
-            f"{graph.model}: operators without a lowering: {places}. Add one (CONTRIBUTING.md, 'a lowering'), or pass"
-            " --no-strict to count their bytes only."
-        )
-    return graph

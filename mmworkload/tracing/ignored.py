@@ -14,29 +14,30 @@ IGNORED: dict[str, str] = {
     **{
         f"aten.{name}": VIEW
         for name in (
-            "view", "_unsafe_view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "transpose", "permute", "t",
-            "numpy_T", "adjoint", "mT", "mH", "swapaxes", "swapdims", "movedim", "moveaxis", "matrix_H", "expand",
-            "expand_as", "broadcast_to", "broadcast_tensors", "unsqueeze", "squeeze", "slice", "select", "narrow", "split",
-            "split_with_sizes", "chunk", "tensor_split", "hsplit", "vsplit", "dsplit", "unbind", "diagonal", "as_strided",
-            "unfold", "view_as_real", "view_as_complex", "real", "imag", "conj", "_conj", "_neg_view", "alias", "detach",
-            "ravel", "unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes", "atleast_1d", "atleast_2d", "atleast_3d",
-            "meshgrid",
+            "view", "_unsafe_view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "transpose",
+            "permute", "t", "numpy_T", "adjoint", "mT", "mH", "swapaxes", "swapdims", "movedim", "moveaxis",
+            "matrix_H", "expand", "expand_as", "broadcast_to", "broadcast_tensors", "unsqueeze", "squeeze", "slice",
+            "select", "narrow", "split", "split_with_sizes", "chunk", "tensor_split", "hsplit", "vsplit", "dsplit",
+            "unbind", "diagonal", "as_strided", "unfold", "view_as_real", "view_as_complex", "real", "imag", "conj",
+            "_conj", "_neg_view", "alias", "detach", "ravel", "unsafe_chunk", "unsafe_split",
+            "unsafe_split_with_sizes", "atleast_1d", "atleast_2d", "atleast_3d", "meshgrid",
         )
     },
     **{
         f"aten.{name}": SAME
         for name in (
-            "contiguous", "to", "_to_copy", "type_as", "dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy",
-            "lift_fresh", "lift", "requires_grad_", "set_", "clone", "positive", "resolve_conj", "resolve_neg", "float", "pad",
-            "constant_pad_nd", "repeat", "data",
+            "contiguous", "to", "_to_copy", "type_as", "dropout", "feature_dropout", "alpha_dropout",
+            "lift_fresh_copy", "lift_fresh", "lift", "requires_grad_", "set_", "clone", "positive", "resolve_conj",
+            "resolve_neg", "float", "pad", "constant_pad_nd", "repeat", "data",
         )
     },
     **{
         f"aten.{name}": CHECK
         for name in (
             "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_size", "sym_stride", "sym_numel",
-            "sym_storage_offset", "sym_constrain_range", "sym_constrain_range_for_size", "_functional_sym_constrain_range",
-            "is_same_size", "size", "stride", "numel", "dim", "is_nonzero", "_is_all_true", "_is_any_true",
+            "sym_storage_offset", "sym_constrain_range", "sym_constrain_range_for_size",
+            "_functional_sym_constrain_range", "is_same_size", "size", "stride", "numel", "dim", "is_nonzero",
+            "_is_all_true", "_is_any_true",
         )
     },
 }  # fmt: skip

@@ -44,13 +44,14 @@ def make_fake(module: torch.nn.Module, inputs: Any) -> tuple[torch.nn.Module, An
         return memo[id(tensor)]
 
     for child in module.modules():
-        for table in (child._parameters, child._buffers):
+        tables: tuple[dict[str, Any], ...] = (child._parameters, child._buffers)
+        for table in tables:
             for name, tensor in table.items():
                 if tensor is not None:
                     table[name] = fake(tensor)
-        if hasattr(child, "_flat_weights_names"):
+        if isinstance(child, torch.nn.RNNBase):
             # Recurrent layers keep a second list of their parameters.
-            child._flat_weights = [getattr(child, name) for name in child._flat_weights_names]
+            child._flat_weights = [getattr(child, name, None) for name in child._flat_weights_names]
         for name, value in list(vars(child).items()):
             # Plain tensor attributes that are neither parameter nor buffer.
             if isinstance(value, torch.Tensor) and value.device.type == "meta":
@@ -63,7 +64,8 @@ def make_fake(module: torch.nn.Module, inputs: Any) -> tuple[torch.nn.Module, An
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Export prints whole partial graphs on failure and warns of what does not matter here."""
-    loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export", "torch._dynamo", "torch._subclasses")]
+    names = ("torch.export", "torch._export", "torch._dynamo", "torch._subclasses")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -86,7 +88,9 @@ def user_frame(error: BaseException) -> str:
     return place
 
 
-def export_program(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> ExportedProgram:
+def export_program(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+) -> ExportedProgram:
     """Exports ``module`` in inference mode, before any decomposition.
 
     Raises ModelError with the user's line when the forward pass fails or cannot be exported.
@@ -107,7 +111,7 @@ def export_program(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[
         raise ModelError(
             f"{name}: the forward pass cannot be traced: {type(error).__name__}: {first[:300]}"
             + (f" ({place})" if place else "")
-            + ". Tracing runs the model without values: branches on tensor values, .item() and .numpy() must be taken out."
+            + ". Tracing runs the model without values: take out branches on tensor values, .item() and .numpy()."
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)

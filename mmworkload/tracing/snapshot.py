@@ -26,7 +26,8 @@ def path_of(model: str) -> Path | None:
 def write_all(folder: Path) -> list[Path]:
     """Traces every variant of every workload and writes its graph; returns the files."""
     from mmworkload.models import families, resolve
-    from mmworkload.tracing import require_known, trace_model
+    from mmworkload.tracing import trace_model
+    from mmworkload.verbs import require_known
 
     written = []
     for family_name, family in families().items():

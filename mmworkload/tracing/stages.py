@@ -14,7 +14,8 @@ from dataclasses import replace
 from mmworkload.graph import InputInfo
 from mmworkload.layer import Layer, Tensor
 
-MIXING = frozenset({"attention", "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"})
+RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
+MIXING = RECURRENT | {f"{kind}_cell" for kind in RECURRENT} | {"attention"}
 
 
 def assign(
@@ -35,7 +36,7 @@ def assign(
     fusion = _fusion(layers, reach, carried)
     stages: list[str] = []
     reasons: list[str] = []
-    for index, (layer, found) in enumerate(zip(layers, reach, strict=True)):
+    for index, found in enumerate(reach):
         rule = ruled[index]
         if rule is not None:
             stage, reason = rules[rule], f"rule {rule}"

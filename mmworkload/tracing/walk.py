@@ -70,14 +70,22 @@ def region_of(graph_module: GraphModule, node: Node) -> GraphModule | None:
     """The sub-graph that a region wrapper calls, None for any other node."""
     if getattr(node.target, "__name__", "") not in REGIONS:
         return None
-    target = next(arg.target for arg in node.args if getattr(arg, "op", "") == "get_attr")
-    return getattr(graph_module, target)
+    holder = next(_region_holders(node))[1]
+    return getattr(graph_module, str(holder.target))
+
+
+def _region_holders(node: Node) -> Iterator[tuple[int, Node]]:
+    """Position and node of the sub-graph among the arguments of a region wrapper."""
+    for position, argument in enumerate(node.args):
+        for part in _nodes(argument):
+            if part.op == "get_attr":
+                yield position, part
 
 
 def region_operands(node: Node) -> list[Node]:
     """The arguments of a region wrapper that become its sub-graph's placeholders."""
-    position = next(i for i, arg in enumerate(node.args) if getattr(arg, "op", "") == "get_attr")
-    return list(node.args[position + 1 :])  # type: ignore[arg-type]
+    position = next(_region_holders(node))[0]
+    return [part for argument in node.args[position + 1 :] for part in _nodes(argument)]
 
 
 @dataclass
@@ -121,9 +129,10 @@ class _Walk:
         users = []
         for spec in self.program.graph_signature.input_specs:
             node = nodes.get(getattr(spec.arg, "name", ""))
-            fake = node.meta.get("val") if node is not None else None
-            if node is None or not hasattr(fake, "untyped_storage"):
+            found = list(_tensors(node.meta.get("val"))) if node is not None else []
+            if node is None or not found:
                 continue
+            fake = found[0]
             kind = kinds.get(spec.kind, "constant")
             token = node.name if kind == "input" else str(spec.target)
             if kind == "input":
@@ -138,11 +147,11 @@ class _Walk:
             return
         module, call_index = _module(node)
         name = _operator(node.target)
-        outputs = [fake for fake in _tensors(node.meta.get("val"))]
+        outputs = list(_tensors(node.meta.get("val")))
         call, mutated = self.call(node, name, outputs)
         fresh = [fake for fake in outputs if _storage(fake) not in self.latest]
         reason = IGNORED.get(name) or IGNORED.get(name.rstrip("_"))
-        if reason and not fresh and (not mutated or reason in (VIEW, SAME) and name != "aten.set_"):
+        if reason and not fresh and (not mutated or reason in (VIEW, SAME)):
             # A mutating schema in this table (detach_, squeeze_) changes metadata only.
             self.ignored[(name, module, reason)] += 1
             return
@@ -235,14 +244,16 @@ class _Walk:
             written.append((fake, self.value(fake).bytes, ""))
         if lowered.write_bytes is not None:
             # Some outputs are workspace (statistics, indices): the first is what the lowering speaks of.
-            written = [(fake, lowered.write_bytes if i == 0 else 0, before) for i, (fake, _, before) in enumerate(written)]
+            sizes_first = [lowered.write_bytes] + [0] * len(written)
+            written = [(fake, size, before) for (fake, _, before), size in zip(written, sizes_first, strict=False)]
         tokens = []
         for fake, _, before in written:
             self.versions += 1
             token = f"#{self.versions}"
             if before:
                 old = self.tensors[before]
-                self.tensors[token] = replace(old, name=token, kind="activation" if old.kind == "activation" else "state")
+                kind: TensorKind = "activation" if old.kind == "activation" else "state"
+                self.tensors[token] = replace(old, name=token, kind=kind)
                 self.latest[_storage(fake)] = token
             else:
                 self.new_tensor(token, fake, "activation", token)
@@ -407,8 +418,8 @@ def _shape(fake: torch.Tensor, name: str) -> tuple[tuple[int, ...], int]:
     for size, stride in zip(fake.shape, fake.stride(), strict=True):
         if not isinstance(size, int):
             raise ModelError(
-                f"{name}: the shape {tuple(fake.shape)} depends on values (a nonzero, a mask selection or a filter). Replace"
-                " it by a fixed number, or trace the parts before and after it."
+                f"{name}: the shape {tuple(fake.shape)} depends on values (a nonzero, a mask selection or a filter)."
+                " Replace it by a fixed number, or trace the parts before and after it."
             )
         unique *= size if stride != 0 or size == 0 else 1
     return tuple(int(size) for size in fake.shape), unique

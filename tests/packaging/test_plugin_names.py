@@ -42,7 +42,7 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Install
 
     monkeypatch.setattr(engine, "entry_points", lambda group: points if group == GROUP else [])
     monkeypatch.syspath_prepend(tmp_path)
-    caches = (engine._packages, engine.plugins, engine.data_files)
+    caches = (engine.packages, engine.plugins, engine.data_files)
     for item in caches:
         item.cache_clear()
     yield make
@@ -122,7 +122,7 @@ def test_every_declared_entry_point_leads_to_a_package(configuration: dict[str, 
             assert importlib.import_module(package).__path__
     for group in groups:
         declared = {("mmworkload", package) for package in groups[group].values()}
-        assert declared <= set(engine._packages(group))
+        assert declared <= set(engine.packages(group))
 
 
 def test_every_shelf_has_an_entry_point_of_its_own_name(configuration: dict[str, Any], shelves: list[str]) -> None:

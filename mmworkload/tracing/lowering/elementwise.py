@@ -12,17 +12,17 @@ ELEMENTWISE = (
     "softplus", "softsign", "log_sigmoid", "logit", "erf", "erfc", "hardshrink", "softshrink", "tanhshrink",
     # arithmetic
     "add", "sub", "rsub", "mul", "div", "true_divide", "floor_divide", "divide", "multiply", "subtract", "remainder",
-    "fmod", "pow", "square", "sqrt", "rsqrt", "reciprocal", "neg", "negative", "abs", "absolute", "sign", "sgn", "exp",
-    "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh",
-    "cosh", "asinh", "acosh", "atanh", "floor", "ceil", "round", "trunc", "frac", "clamp", "clamp_min", "clamp_max",
-    "clip", "maximum", "minimum", "fmax", "fmin", "lerp", "addcmul", "addcdiv", "nan_to_num", "hypot", "xlogy", "angle",
-    "polar", "complex", "__rpow__", "float_power", "copysign", "dropout", "feature_dropout", "alpha_dropout",
-    "native_dropout", "bernoulli", "normal", "uniform", "exponential",
+    "fmod", "pow", "square", "sqrt", "rsqrt", "reciprocal", "neg", "negative", "abs", "absolute", "sign", "sgn",
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2",
+    "sinh", "cosh", "asinh", "acosh", "atanh", "floor", "ceil", "round", "trunc", "frac", "clamp", "clamp_min",
+    "clamp_max", "clip", "maximum", "minimum", "fmax", "fmin", "lerp", "addcmul", "addcdiv", "nan_to_num", "hypot",
+    "xlogy", "angle", "polar", "complex", "__rpow__", "float_power", "copysign", "dropout", "feature_dropout",
+    "alpha_dropout", "native_dropout", "bernoulli", "normal", "uniform", "exponential",
     # comparison and logic
-    "eq", "ne", "lt", "le", "gt", "ge", "greater", "less", "not_equal", "logical_and", "logical_or", "logical_not", "logical_xor",
-    "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "__and__", "__or__", "__xor__", "__lshift__",
-    "__rshift__", "bitwise_left_shift", "bitwise_right_shift", "isnan", "isinf", "isfinite", "isin", "where",
-    "masked_fill", "bucketize", "searchsorted", "cosine_similarity", "pairwise_distance",
+    "eq", "ne", "lt", "le", "gt", "ge", "greater", "less", "not_equal", "logical_and", "logical_or", "logical_not",
+    "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "__and__", "__or__", "__xor__",
+    "__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift", "isnan", "isinf", "isfinite", "isin",
+    "where", "masked_fill", "bucketize", "searchsorted", "cosine_similarity", "pairwise_distance",
 )  # fmt: skip
 
 

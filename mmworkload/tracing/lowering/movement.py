@@ -11,8 +11,9 @@ COPIES = (
     "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
     "replication_pad2d", "replication_pad3d", "_pad_circular", "tril", "triu", "type_as", "block_diag", "meshgrid",
     "cartesian_prod", "view_as_complex", "view_as_real", "as_strided", "_reshape_copy", "view_copy", "permute_copy",
-    "_unsafe_view", "reshape_as", "expand_copy", "float", "masked_select", "nonzero", "diag_embed", "diag", "diagonal_scatter",
-    "slice_scatter", "select_scatter", "one_hot", "unique", "_conj_physical", "resolve_conj", "resolve_neg", "kron",
+    "_unsafe_view", "reshape_as", "expand_copy", "float", "masked_select", "nonzero", "diag_embed", "diag",
+    "diagonal_scatter", "slice_scatter", "select_scatter", "one_hot", "unique", "_conj_physical", "resolve_conj",
+    "resolve_neg", "kron",
 )  # fmt: skip
 
 # Only the selected elements are read.
@@ -34,10 +35,10 @@ SCATTERS = (
 )
 
 FILLS = (
-    "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "empty", "empty_like", "empty_strided", "new_zeros",
-    "new_ones", "new_full", "new_empty", "new_empty_strided", "arange", "linspace", "logspace", "eye", "rand", "randn",
-    "rand_like", "randn_like", "randint", "randperm", "scalar_tensor", "fill", "zero", "tril_indices", "triu_indices",
-    "hann_window", "hamming_window", "multinomial",
+    "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "empty", "empty_like", "empty_strided",
+    "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "arange", "linspace", "logspace", "eye",
+    "rand", "randn", "rand_like", "randn_like", "randint", "randperm", "scalar_tensor", "fill", "zero",
+    "tril_indices", "triu_indices", "hann_window", "hamming_window", "multinomial",
 )  # fmt: skip
 
 

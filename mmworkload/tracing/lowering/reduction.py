@@ -7,8 +7,8 @@ import math
 from mmworkload.tracing.call import Call, Lowered, lowers
 
 REDUCTIONS = (
-    "sum", "nansum", "mean", "nanmean", "prod", "amax", "amin", "max", "min", "aminmax", "argmax", "argmin", "any", "all",
-    "logsumexp", "norm", "linalg_vector_norm", "count_nonzero", "median", "trace", "numel",
+    "sum", "nansum", "mean", "nanmean", "prod", "amax", "amin", "max", "min", "aminmax", "argmax", "argmin", "any",
+    "all", "logsumexp", "norm", "linalg_vector_norm", "count_nonzero", "median", "trace", "numel",
 )  # fmt: skip
 
 

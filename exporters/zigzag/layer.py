@@ -1,0 +1,169 @@
+"""A problem as ZigZag's layer: an equation over loops, where an input axis may be the weighted sum of two of them.
+
+What ZigZag's form cannot say is avoided, not dropped. An axis that is a multiple of one loop (a strided 1 x 1 kernel)
+is that loop: only what is read counts. An output axis that is a sum (a transposed convolution) keeps both loops, so
+that the array computes the matrix product and the overlapping sums are left to whoever adds them up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from mmworkload.errors import SimulationError
+from mmworkload.problem import LEGEND, Axis, Operand, Problem
+from mmworkload.simulating.estimate import compulsory_elements
+
+NAMES = {"N": "B", "G": "G", "M": "K", "C": "C"} | dict(zip("PQORST", ("OY", "OX", "OZ", "FY", "FX", "FZ"), strict=True))
+NAME = "layer"
+_UNIT = "XU"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One loop of the layer: its name, its extent, and the dimensions of the problem that were merged into it."""
+
+    name: str
+    extent: int
+    dims: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ZigZagLayer:
+    """A layer before it is written.
+
+    ``indices`` are the loops or sums that index each of ``O``, ``W`` and ``I``; ``sums`` the input's axes of two
+    loops: name to (first loop, coefficient, second loop, coefficient, true size, padding low, padding high);
+    ``operands`` ties ZigZag's names to the problem's operands. ``scattered`` says that output sums are left out.
+    """
+
+    loops: tuple[Loop, ...]
+    indices: dict[str, tuple[str, ...]]
+    sums: dict[str, tuple[str, int, str, int, int, int, int]]
+    operands: dict[str, Operand]
+    scattered: bool
+
+    def relevant(self, operand: str) -> frozenset[str]:
+        """The loops that move ``operand``."""
+        found: set[str] = set()
+        for index in self.indices[operand]:
+            found |= {self.sums[index][0], self.sums[index][2]} if index in self.sums else {index}
+        return frozenset(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry of ZigZag's workload file."""
+
+        def indexed(operand: str) -> str:
+            return operand + "".join(f"[{index.lower()}]" for index in self.indices[operand])
+
+        entry: dict[str, Any] = {
+            "id": 0,
+            "name": NAME,
+            "operator_type": "Conv" if self.sums else "Gemm",
+            "equation": f"{indexed('O')}+={indexed('W')}*{indexed('I')}",
+            "dimension_relations": [
+                f"{name.lower()}={first_by}*{first.lower()}+{second_by}*{second.lower()}"
+                for name, (first, first_by, second, second_by, *_) in self.sums.items()
+            ],
+            "loop_dims": [loop.name for loop in self.loops],
+            "loop_sizes": [loop.extent for loop in self.loops],
+            "operand_precision": {
+                **{name: operand.bits for name, operand in self.operands.items()},
+                "O_final": self.operands["O"].bits,
+            },
+            # Its own number: every operand comes from and goes to the outermost memory.
+            "operand_source": {"W": 0, "I": 0},
+        }
+        if self.sums:
+            entry["pr_loop_dims"] = list(self.sums)
+            entry["pr_loop_sizes"] = [size for *_, size, _, _ in self.sums.values()]
+            entry["padding"] = [[low, high] for *_, low, high in self.sums.values()]
+        return entry
+
+
+def translate(problem: Problem) -> ZigZagLayer:
+    """The layer of a canonical problem.
+
+    Raises SimulationError when it has not two inputs, both inputs have axes of two loops, an axis sums more than two,
+    or a loop is used twice in one operand.
+    """
+    operands = _operands(problem)
+    plain: dict[str, list[str]] = {}
+    summed: dict[str, list[Axis]] = {}
+    for name, operand in operands.items():
+        axes = [item for item in operand.axes if item.terms]
+        used = [dim for item in axes for dim, _ in item.terms]
+        if len(used) != len(set(used)):
+            raise SimulationError(f"ZigZag cannot express an operand that uses a loop twice: {operand}")
+        if any(len(item.terms) > 2 for item in axes):
+            raise SimulationError(f"ZigZag cannot express an axis that is a sum of more than two loops: {operand}")
+        keep_apart = name == "O"
+        summed[name] = [] if keep_apart else [item for item in axes if len(item.terms) == 2]
+        plain[name] = [dim for item in axes if keep_apart or len(item.terms) == 1 for dim, _ in item.terms]
+    if summed["W"]:
+        if summed["I"]:
+            raise SimulationError(f"ZigZag cannot express sliding windows over both inputs: {problem}")
+        for table in (operands, plain, summed):
+            table["I"], table["W"] = table["W"], table["I"]  # type: ignore[index]
+    loops = _merge(problem, plain, [dim for item in summed["I"] for dim, _ in item.terms])
+    merged = {dim: loop.name for loop in loops for dim in loop.dims}
+    indices = {name: list(dict.fromkeys(merged[dim] for dim in dims)) for name, dims in plain.items()}
+    sums: dict[str, tuple[str, int, str, int, int, int, int]] = {}
+    for item in summed["I"]:
+        (first, first_by), (second, second_by) = item.terms
+        name = f"I{merged[first]}"
+        size = _read_size(problem, operands["I"], item)
+        sums[name] = (merged[first], first_by, merged[second], second_by, size, item.pad_low, item.pad_high)
+        indices["I"].append(name)
+    # Every operand needs an index; a scalar gets a loop of one.
+    if any(not found for found in indices.values()):
+        loops = (*loops, Loop(_UNIT, 1, ()))
+        indices = {name: found or [_UNIT] for name, found in indices.items()}
+    scattered = any(len(item.terms) == 2 for item in operands["O"].axes)
+    return ZigZagLayer(loops, {name: tuple(found) for name, found in indices.items()}, sums, operands, scattered)
+
+
+def _operands(problem: Problem) -> dict[str, Operand]:
+    """``O``, ``W`` and ``I``: the weight is W, else the operand that is called so, else the last one."""
+    inputs = [operand for operand in problem.operands if operand.role != "output"]
+    if len(inputs) != 2:
+        raise SimulationError(f"ZigZag multiplies two operands; this problem has {len(inputs)}: {problem}")
+    weight = max(inputs, key=lambda item: (item.role == "weight", item.name == "Weights", inputs.index(item)))
+    other = next(item for item in inputs if item is not weight)
+    return {"O": problem.output, "W": weight, "I": other}
+
+
+def _read_size(problem: Problem, operand: Operand, item: Axis) -> int:
+    """Elements of one axis that are really read."""
+    alone = Operand(operand.name, operand.role, operand.bits, (item,))
+    return compulsory_elements(problem, alone)
+
+
+def _merge(problem: Problem, plain: dict[str, list[str]], windowed: list[str]) -> tuple[Loop, ...]:
+    """Dimensions that index exactly the same operands, and no window, are one loop: fewer orders to search."""
+    groups: dict[object, list[str]] = {}
+    for dim, _ in problem.dims:
+        users = frozenset(name for name, dims in plain.items() if dim in dims)
+        groups.setdefault(dim if dim in windowed else users, []).append(dim)
+    return tuple(
+        Loop(
+            "".join(NAMES.get(dim, f"X{dim}") for dim in dims),
+            math.prod(problem.extents[dim] for dim in dims),
+            tuple(dims),
+        )
+        for dims in groups.values()
+    )
+
+
+def rank(loop: Loop, allowed: tuple[str, ...]) -> int | None:
+    """The place of the loop among the dimensions that an array axis prefers; None when it may not be unrolled there.
+
+    A merged loop may be where each of its dimensions may be, and letters beyond the legend nowhere.
+    """
+    if not loop.dims or any(dim not in allowed for dim in loop.dims):
+        return None
+    return min(allowed.index(dim) for dim in loop.dims)
+
+
+assert set(NAMES) == set(LEGEND)

@@ -1,0 +1,5 @@
+"""``python -m mmworkload.cli``."""
+
+from mmworkload.cli import main
+
+main()

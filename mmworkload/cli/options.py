@@ -1,0 +1,66 @@
+"""Options that every command shares, and the frame round every command."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from mmworkload.errors import MmworkloadError
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="workload/variant (the variant defaults), torchvision:NAME, path/file.py:function, or a saved graph.json"
+    ),
+]
+Arch = Annotated[str, typer.Option("--arch", "-a", help="architecture: a name (mmworkload list archs) or a YAML file")]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+Batch = Annotated[int | None, typer.Option("--batch", "-b", help="samples per forward pass (default: the workload's)")]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", help="float32, float16, bfloat16 or float64; simulators use the accelerator's own"),
+]
+Only = Annotated[list[str] | None, typer.Option("--only", help="stages to keep, as a glob: encoder/*; may be repeated")]
+Strict = Annotated[bool, typer.Option("--strict/--no-strict", help="refuse operators that no lowering covers")]
+Simulator = Annotated[str, typer.Option("--simulator", "-s", help="auto, timeloop, zigzag or roofline")]
+Effort = Annotated[str, typer.Option("--effort", help="search effort of a mapper: quick, normal or thorough")]
+Limit = Annotated[float, typer.Option("--limit-s", help="wall-clock limit of one simulator run, in seconds")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", "-j", help="parallel simulator processes (default: the cores)")
+]
+Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="use and fill the cache of simulator results")]
+Device = Annotated[str, typer.Option("--device", "-d", help="cpu or cuda")]
+All = Annotated[bool, typer.Option("--all", help="every layer, not the largest ones")]
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Turns our errors into one line on stderr and exit code 2, Ctrl-C into 130."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+            sys.stdout.flush()
+        except MmworkloadError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise typer.Exit(128 + signal.SIGINT) from None
+        except BrokenPipeError:
+            # The reader of our output has gone (``| head``): there is nothing left to say.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return wrapped
+
+
+def print_json(data: Any) -> None:
+    """JSON to stdout; not-a-number does not exist in JSON and is refused."""
+    print(json.dumps(data, indent=1, allow_nan=False))

@@ -1,0 +1,31 @@
+"""``mmworkload show``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mmworkload.cli.options import All, Batch, Dtype, Json, Model, Only, command, print_json
+
+
+@command
+def show(
+    model: Model,
+    batch: Batch = None,
+    dtype: Dtype = None,
+    only: Only = None,
+    all_layers: All = False,
+    why: Annotated[bool, typer.Option("--why", help="the rule that decided each layer's stage")] = False,
+    json: Json = False,
+) -> None:
+    """Per stage and per layer: MACs, parameters, bytes, intensity, share; and how each operator was treated."""
+    from mmworkload import verbs
+
+    graph = verbs.trace(model, batch=batch, dtype=dtype or "float32", only=only or ())
+    if json:
+        print_json(graph.to_dict())
+        return
+    from mmworkload.reporting.tables import print_out, show_tables
+
+    print_out(*show_tables(graph, all_layers=all_layers, why=why))

@@ -1,0 +1,38 @@
+"""``mmworkload trace``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmworkload.cli.options import Batch, Dtype, Json, Model, Only, command, print_json
+
+
+@command
+def trace(
+    model: Model,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="file to write: .json, .yaml or .csv by its suffix")
+    ] = None,
+    batch: Batch = None,
+    dtype: Dtype = None,
+    only: Only = None,
+    strict: Annotated[
+        bool, typer.Option("--strict/--no-strict", help="refuse operators that no lowering covers")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """The layer graph of a model: to a file, or as JSON."""
+    from mmworkload import verbs
+
+    graph = verbs.trace(model, batch=batch, dtype=dtype or "float32", only=only or (), strict=strict)
+    if output is not None:
+        graph.save(output)
+        print(f"wrote {output}: {len(graph)} layers, {graph.total_macs} MACs", file=sys.stderr)
+    if json:
+        print_json(graph.to_dict())
+    elif output is None:
+        print(graph.to_text(".yaml"), end="")

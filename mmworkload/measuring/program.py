@@ -1,0 +1,197 @@
+"""The traced program on a real device: bound to the tensors of a second, real instance of the model.
+
+The program was exported on fake CPU tensors. To run it, every placeholder gets the real tensor of the same name, and
+what the trace fixed to the CPU (the ``device`` of factory operators, of casts and of autocast regions) is moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from mmworkload.errors import ModelError
+from mmworkload.measuring.attribution import NODE
+from mmworkload.tracing.walk import region_of, region_operands
+
+if TYPE_CHECKING:
+    import torch
+    from torch.fx import GraphModule, Interpreter, Node
+    from torch.utils._pytree import TreeSpec
+
+    from mmworkload.models import Built
+    from mmworkload.tracing import Traced
+
+# What a runner prepares: one forward pass, ready to be timed.
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Program:
+    """The eager model and its traced program over one set of weights and inputs on one device.
+
+    ``values`` has one entry per placeholder of ``graph_module``. ``pristine`` pairs each tensor that a forward pass
+    writes in place with a copy of its first content. The ``*_run`` methods restore that content and return the forward
+    pass as a function of no arguments, so that repeats see the same data and the restoring is not timed.
+    """
+
+    module: torch.nn.Module
+    graph_module: GraphModule
+    values: tuple[Any, ...]
+    inputs: tuple[Any, ...]
+    structure: TreeSpec
+    pristine: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+
+    def eager_run(self) -> Run:
+        """The user's model on fresh containers (a list that the model appends to does not grow over repeats)."""
+        from torch.utils import _pytree
+
+        self._restore()
+        args, kwargs = _pytree.tree_unflatten(list(self.inputs), self.structure)
+        return lambda: self.module(*args, **kwargs)
+
+    def graph_run(self) -> Run:
+        """The program through its own generated code; gives the tuple of flattened outputs."""
+        self._restore()
+        return lambda: self.graph_module(*self.values)
+
+    def node_run(self) -> Run:
+        """The program node by node, each call in a profiler range named after its key; outputs as ``graph_run``."""
+        self._restore()
+        interpreter = _interpreter()(self.graph_module)
+        return lambda: interpreter.run(*self.values)
+
+    def _restore(self) -> None:
+        for tensor, content in self.pristine:
+            tensor.copy_(content)
+
+
+def bind(traced: Traced, built: Built, device: torch.device) -> Program:
+    """Joins the program of ``traced`` with the tensors of ``built``, a real instance of the same model on ``device``.
+
+    Raises ModelError when the instance does not have a tensor that the program reads.
+    """
+    from torch.export.graph_signature import ConstantArgument, InputKind
+    from torch.utils import _pytree
+
+    name = traced.graph.model
+    leaves, structure = _pytree.tree_flatten((built.args, built.kwargs))
+    expected = traced.program.call_spec.in_spec
+    if expected is not None and structure != expected:
+        raise ModelError(f"{name}: two builds of the model gave inputs of different structure: {expected} and {structure}")
+    remaining = iter(leaves)
+    values: list[Any] = []
+    # The names under which the layer graph knows the placeholders (tracing.walk).
+    by_name: dict[str, Any] = {}
+    for spec in traced.program.graph_signature.input_specs:
+        if spec.kind == InputKind.USER_INPUT:
+            value, key = next(remaining), str(spec.arg.name)
+            if not isinstance(spec.arg, ConstantArgument):
+                by_name[key] = value
+        elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+            key = str(spec.target)
+            value = by_name[key] = _tensor(traced, built.module, key, device)
+        else:
+            raise ModelError(f"{name}: the traced program takes {spec.arg} ({spec.kind.name}), which cannot be measured")
+        values.append(value)
+    written = {tensor.storage for tensor in traced.graph.tensors.values() if tensor.kind == "state"}
+    pristine = tuple((value, value.detach().clone()) for key, value in by_name.items() if key in written)
+    graph_module = placed(traced.program.graph_module, device)
+    return Program(built.module, graph_module, tuple(values), tuple(leaves), structure, pristine)
+
+
+def _tensor(traced: Traced, module: torch.nn.Module, path: str, device: torch.device) -> torch.Tensor:
+    """The parameter, buffer or tensor attribute at the dotted ``path``, or the constant that the trace lifted."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part, None)
+    if not isinstance(value, torch.Tensor):
+        # A tensor written out in ``forward`` keeps its values in the program.
+        value = traced.program.constants.get(path)
+    if not isinstance(value, torch.Tensor) or isinstance(value, FakeTensor):
+        raise ModelError(
+            f"{traced.graph.model}: the model on {device} has no tensor '{path}', which its trace reads. Keep tensors as"
+            " parameters, buffers or attributes of modules, not in lists or closures."
+        )
+    return value.to(device)
+
+
+def placed(graph_module: GraphModule, device: torch.device) -> GraphModule:
+    """A copy of ``graph_module`` and its regions that runs on ``device``, without the assertions that tracing added.
+
+    Every device that the trace baked in is the CPU, since it ran there; on an accelerator it is ``device``, with its
+    index. A model that computes a part on the CPU on purpose therefore has that part moved.
+    """
+    from torch.fx import GraphModule
+    from torch.fx.node import map_aggregate
+
+    result = copy.deepcopy(graph_module)
+    for owner in [item for item in result.modules() if isinstance(item, GraphModule)]:
+        for node in list(owner.graph.nodes):
+            if node.op != "call_function":
+                continue
+            if str(node.target).startswith("aten._assert_tensor_metadata"):
+                owner.graph.erase_node(node)
+                continue
+            node.args = map_aggregate(node.args, lambda item: _moved(item, device))
+            node.kwargs = map_aggregate(node.kwargs, lambda item: _moved(item, device))
+            if node.target is _autocast() and node.args[0] == "cpu":
+                node.args = (device.type, *node.args[1:])
+        owner.recompile()
+    return result
+
+
+def _moved(item: Any, device: torch.device) -> Any:
+    import torch
+
+    return device if isinstance(item, torch.device) and item.type == "cpu" else item
+
+
+def _autocast() -> Any:
+    import torch
+
+    return torch.ops.higher_order.wrap_with_autocast
+
+
+def _region_context(node: Node) -> contextlib.AbstractContextManager[Any]:
+    """The context that a region wrapper runs its sub-graph in."""
+    import torch
+
+    if node.target is _autocast():
+        device_type, dtype, enabled, cache_enabled = node.args[:4]
+        return torch.autocast(device_type, dtype=dtype, enabled=enabled, cache_enabled=cache_enabled)  # type: ignore[arg-type]
+    return torch.set_grad_enabled(node.args[0])  # type: ignore[arg-type]
+
+
+@cache
+def _interpreter() -> type[Interpreter]:
+    """The class that runs a graph node by node; made on first use, because its base needs torch."""
+    import torch
+    from torch.profiler import record_function
+
+    class NodeByNode(torch.fx.Interpreter):
+        """One profiler range per call, named ``node::`` and its key in ``Traced.layer_of_node``."""
+
+        def __init__(self, module: GraphModule, prefix: str = "") -> None:
+            super().__init__(module)
+            self.prefix = prefix
+
+        def run_node(self, n: Node) -> Any:
+            if n.op != "call_function" or n.target is operator.getitem:
+                return super().run_node(n)
+            inner = region_of(self.module, n)  # type: ignore[arg-type]
+            if inner is not None:
+                operands = self.map_nodes_to_values(tuple(region_operands(n)), n)
+                with _region_context(n):
+                    return type(self)(inner, f"{self.prefix}{n.name}/").run(*operands)
+            with record_function(f"{NODE}{self.prefix}{n.name}"):
+                return super().run_node(n)
+
+    return NodeByNode

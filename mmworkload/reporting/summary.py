@@ -1,0 +1,121 @@
+"""The comparison in sentences, for the terminal and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mmworkload.reporting.units import coefficient, plural, share, si, times
+
+if TYPE_CHECKING:
+    from mmworkload.validating.result import GroupRow, Part, Validation
+
+
+def sentences(validation: Validation) -> Iterator[str]:
+    """What a reader should know first; the caveats are in :func:`caveats`."""
+    v = validation
+    yield (
+        f"Measured on {v.device} in {v.measured_precision}: {si(v.gaps.eager_s, 's')} for a batch of {v.batch}."
+        f" Simulated on {v.arch} by {v.simulator}: {si(v.serial_s, 's')}, layer after layer."
+    )
+    yield from _longest_stage(v)
+    yield from _stragglers(v)
+    yield from _ranks(v)
+
+
+def _longest_stage(v: Validation) -> Iterator[str]:
+    def longest(side: str) -> GroupRow | None:
+        present = [row for row in v.stages if getattr(row.sides, side) is not None]
+        return max(present, key=lambda row: getattr(row.sides, side), default=None)
+
+    measured, simulated = longest("measured_share"), longest("simulated_share")
+    if measured is None or simulated is None or len(v.stages) < 2:
+        return
+    if measured.name == simulated.name:
+        sides = measured.sides
+        yield (
+            f"Both sides spend most time in {measured.name}: {share(sides.measured_share)} of the measured and"
+            f" {share(sides.simulated_share)} of the simulated time."
+        )
+    else:
+        yield (
+            f"The longest stage differs: {measured.name} with {share(measured.sides.measured_share)} of the measured"
+            f" time, {simulated.name} with {share(simulated.sides.simulated_share)} of the simulated time."
+        )
+
+
+def _stragglers(v: Validation) -> Iterator[str]:
+    measured, simulated = v.measured_straggler, v.simulated_straggler
+    if measured is None or simulated is None:
+        return
+    if v.stragglers_agree:
+        yield (
+            f"The straggler modality is {measured.modality} on both sides: its encoder takes {times(measured.ratio)} the"
+            f" time of the others (their mean) measured, {times(simulated.ratio)} simulated."
+        )
+    else:
+        yield (
+            f"The straggler modality differs: {measured.modality} measured ({times(measured.ratio)} the mean of the"
+            f" others), {simulated.modality} simulated ({times(simulated.ratio)})."
+        )
+
+
+def _ranks(v: Validation) -> Iterator[str]:
+    every, macs = v.all_layers, v.mac_layers
+    text = f"Rank correlation over {plural(every.layers, 'layer')}: Spearman {coefficient(every.spearman)}, Kendall"
+    text += f" {coefficient(every.kendall)}"
+    if macs.layers < every.layers:
+        text += (
+            f"; over the {macs.layers} with MACs: Spearman {coefficient(macs.spearman)}, Kendall"
+            f" {coefficient(macs.kendall)}"
+        )
+    yield text + "."
+
+
+def caveats(validation: Validation) -> Iterator[str]:
+    """What the comparison does not cover, one sentence each; only what applies."""
+    v, gaps = validation, validation.gaps
+    if not gaps.user_kernels:
+        yield (
+            f"Not the user's kernels: eager and graph run different kernels for {share(gaps.kernel_difference)} of the"
+            " kernel time, and the measured rows are those of the graph."
+        )
+    yield (
+        f"Run node by node, the graph takes {times(gaps.graph_over_eager)} the time of the eager model; the kernels of"
+        f" all layers add up to {times(gaps.layers_over_eager)} of it. {share(gaps.idle_share)} of the eager time is in"
+        " no kernel: idle and dispatch, which no share includes."
+    )
+    if gaps.unattributed_s:
+        yield f"{si(gaps.unattributed_s, 's')} of kernel time belong to views and other nodes that are no layer."
+    yield f"Precision: {v.measured_precision} measured; simulated {v.simulated_precision}."
+    yield f"The simulator is told the architecture: {v.fidelity}."
+    yield from _missing("measured", gaps.unmeasured)
+    yield from _missing("simulated", gaps.unsimulated)
+    yield from _missing("traced", gaps.untraced)
+    yield from _some(gaps.fallback, f"{v.simulator} could not answer for", "; the roofline did")
+    yield from _some(gaps.floored, "Raised to a physical bound, because the simulator undercut it:", "")
+    yield from _some(gaps.dead, "No output needs", "; they run and count all the same")
+    if gaps.unknown:
+        yield f"Operators without a lowering, in neither side's shares: {_calls(gaps.unknown)}."
+    if gaps.ignored:
+        yield f"Operators that move no bytes and are not simulated: {_calls(gaps.ignored)}."
+    for text in gaps.assumptions:
+        yield f"Assumed: {text}."
+
+
+def _missing(how: str, names: tuple[str, ...]) -> Iterator[str]:
+    if names:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        yield f"{plural(len(names), 'layer')} not {how}: {shown}."
+
+
+def _some(part: Part, before: str, after: str) -> Iterator[str]:
+    if part.layers:
+        yield (
+            f"{before} {plural(part.layers, 'layer')} ({share(part.measured_share)} of the measured,"
+            f" {share(part.simulated_share)} of the simulated time){after}."
+        )
+
+
+def _calls(operators: dict[str, int]) -> str:
+    return ", ".join(f"{name} ({plural(count, 'call')})" for name, count in operators.items())

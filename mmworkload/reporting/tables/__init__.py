@@ -1,0 +1,19 @@
+"""What each verb prints. Every function gives renderables, one a section, for :func:`print_out`."""
+
+from mmworkload.reporting.tables.export import export_tables
+from mmworkload.reporting.tables.listing import list_tables
+from mmworkload.reporting.tables.measure import measure_tables
+from mmworkload.reporting.tables.show import show_tables
+from mmworkload.reporting.tables.simulate import simulate_tables
+from mmworkload.reporting.tables.validate import validate_tables
+from mmworkload.reporting.terminal import print_out
+
+__all__ = [
+    "export_tables",
+    "list_tables",
+    "measure_tables",
+    "print_out",
+    "show_tables",
+    "simulate_tables",
+    "validate_tables",
+]

@@ -1,0 +1,24 @@
+"""What the tables of all verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from mmworkload.reporting.units import plural, share
+
+TOP = 20
+Row = TypeVar("Row")
+
+
+def top(rows: Sequence[Row], size: Callable[[Row], Any], every: bool) -> tuple[list[Row], list[str]]:
+    """The rows to print and what to say about the others: all in program order, or the largest first."""
+    if every or len(rows) <= TOP:
+        return list(rows), []
+    chosen = sorted(rows, key=size, reverse=True)[:TOP]
+    return chosen, [f"The {TOP} largest of {plural(len(rows), 'layer')}; --all lists every one."]
+
+
+def fraction(part: float, whole: float) -> str:
+    """``part`` of ``whole`` as a percentage; a dash when there is no whole."""
+    return share(part / whole if whole else None)

@@ -1,0 +1,69 @@
+"""The summary of ``export``: what was written, what was left out, how to run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmworkload.reporting.terminal import Cell, Name, Prose, section, table
+from mmworkload.reporting.units import plural, si
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mmworkload.exporting import Export, ManifestRow
+
+
+def export_tables(export: Export, output: str | Path) -> list[RenderableType]:
+    """Counts per stage, the rows that the target cannot express, and the command."""
+    macs = sum(row.macs * row.count for row in export.rows)
+    parts: list[RenderableType] = [
+        section(
+            f"{export.model} for {export.target} on {export.arch}",
+            f"{plural(len(export.files), 'file')} in {output}: {plural(export.problem_files, 'unique problem')},"
+            f" {macs - export.excluded_macs:,} of {macs:,} MACs",
+        ),
+        _stages(export),
+    ]
+    if any(row.excluded for row in export.rows):
+        parts.append(_excluded(export))
+    if export.run_command:
+        parts.append(section("Run it", export.run_command))
+    return parts
+
+
+def _stages(export: Export) -> RenderableType:
+    groups: dict[str, list[ManifestRow]] = {}
+    for row in export.rows:
+        groups.setdefault(row.stage, []).append(row)
+
+    def cells(stage: str, rows: list[ManifestRow]) -> list[Cell]:
+        written = [row for row in rows if row.problem_file]
+        return [
+            Name(stage or "(none)"),
+            str(len({row.layer for row in rows})),
+            str(len({row.layer for row in written})),
+            str(len({row.problem_file for row in written})),
+            si(sum(row.macs * row.count for row in written)),
+        ]
+
+    columns = ["<stage", ">layers", ">exported", ">problems", ">MACs"]
+    return section("Stages", table(columns, [cells(stage, rows) for stage, rows in groups.items()]))
+
+
+def _excluded(export: Export) -> RenderableType:
+    """Layers that are left out, one row a reason."""
+    reasons: dict[str, list[ManifestRow]] = {}
+    for row in export.rows:
+        if row.excluded:
+            reasons.setdefault(row.excluded, []).append(row)
+    rows: list[list[Cell]] = [
+        [
+            Prose(reason),
+            str(len({row.layer for row in rows})),
+            si(sum(row.macs * row.count for row in rows)),
+            si(sum(row.bytes for row in rows), "B"),
+        ]
+        for reason, rows in reasons.items()
+    ]
+    return section("Left out", table(["<reason", ">layers", ">MACs", ">bytes"], rows))

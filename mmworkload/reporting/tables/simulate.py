@@ -1,0 +1,99 @@
+"""The tables of ``simulate``: what a workload costs on an architecture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmworkload.reporting.tables.common import top
+from mmworkload.reporting.terminal import Cell, Name, section, table
+from mmworkload.reporting.units import plural, share, si, times
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mmworkload.simulating.result import LayerResult, Simulation, Totals
+
+
+def simulate_tables(simulation: Simulation, *, all_layers: bool = False) -> list[RenderableType]:
+    """Totals, stages, layers, and what to know about the answers."""
+    return [
+        section(f"{simulation.model} on {simulation.arch}", *_totals(simulation)),
+        _stages(simulation),
+        _layers(simulation, all_layers),
+        section("What to mind", *(f"- {text}" for text in _caveats(simulation))),
+    ]
+
+
+def _totals(simulation: Simulation) -> list[str]:
+    slowest = simulation.straggler
+    lines = [
+        f"simulated by {simulation.choice}",
+        f"precision: {simulation.precision}",
+        f"latency {si(simulation.serial_latency_s, 's')} layer after layer,"
+        f" {si(simulation.critical_path_s, 's')} with an accelerator per modality",
+        f"energy {si(simulation.energy_j, 'J')}, {si(simulation.dram_bytes, 'B')} through DRAM",
+    ]
+    if slowest.ratio is not None:
+        lines.append(
+            f"straggler: {slowest.modality}, {times(slowest.ratio)} the mean of the other encoders; with an accelerator"
+            f" each, {share(slowest.idle_share)} of their time is waiting"
+        )
+    if simulation.on_chip is not None and simulation.on_chip.tensors:
+        kept = simulation.on_chip
+        lines.append(
+            f"if the {plural(kept.tensors, 'tensor')} that fit stayed in {kept.level}: {si(kept.saved_bytes, 'B')} and"
+            f" {si(kept.saved_j, 'J')} of DRAM traffic less"
+        )
+    return lines
+
+
+def _stages(simulation: Simulation) -> RenderableType:
+    def row(name: str, item: Totals) -> list[Cell]:
+        cells = [si(item.macs), si(item.latency_s, "s"), share(item.share), si(item.energy_j, "J")]
+        return [Name(name or "(none)"), str(item.layers), *cells, si(item.dram_bytes, "B")]
+
+    rows = [row(stage, item) for stage, item in simulation.stages().items()]
+    if len(rows) > 1:
+        rows.append(row("total", simulation.totals))
+    return section("Stages", table(["<stage", ">layers", ">MACs", ">latency", ">share", ">energy", ">DRAM"], rows))
+
+
+def _layers(simulation: Simulation, every: bool) -> RenderableType:
+    chosen, notes = top(simulation.layers, lambda row: row.latency_s * row.weight, every)
+    total = simulation.serial_latency_s
+    several = len({row.part for row in simulation.layers}) > 1
+
+    def row(item: LayerResult) -> list[Cell]:
+        seconds = item.latency_s * item.weight
+        return [
+            Name(f"{item.part}: {item.layer}" if several else item.layer),
+            si(item.macs),
+            si(seconds, "s"),
+            share(seconds / total if total else None),
+            si(item.energy_j, "J"),
+            share(item.utilization),
+            item.bound,
+        ]
+
+    columns = ["<layer", ">MACs", ">latency", ">share", ">energy", ">array use", "<bound"]
+    return section("Layers", table(columns, [row(item) for item in chosen]), *notes)
+
+
+def _caveats(simulation: Simulation) -> list[str]:
+    lines = [
+        f"the simulator is told the architecture: {simulation.fidelity}",
+        f"{plural(simulation.unique_problems, 'unique problem')} of {plural(simulation.runs, 'loop nest')},"
+        f" {simulation.cache_hits} known from before, in {si(simulation.seconds, 's')}",
+    ]
+    if simulation.fallbacks:
+        lines.append(
+            f"{simulation.simulator} could not answer for {plural(simulation.fallbacks, 'layer')}; the roofline did"
+        )
+    if simulation.floored:
+        lines.append(f"{plural(simulation.floored, 'layer')} raised to a physical bound, which the simulator undercut")
+    notes: dict[str, int] = {}
+    for row in simulation.layers:
+        if row.note:
+            notes[row.note] = notes.get(row.note, 0) + 1
+    lines += [f"{plural(count, 'layer')}: {note}" for note, count in notes.items()]
+    return [*lines, *(f"assumed: {text}" for text in simulation.assumptions)]

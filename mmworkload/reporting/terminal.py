@@ -1,0 +1,117 @@
+"""Tables on a terminal or in a pipe: aligned, within the width, names shortened in the middle, plain where needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.measure import Measurement
+
+# What a stream that is not Unicode gets instead, one character for one.
+_PLAIN = str.maketrans({"–": "-", "×": "x", "µ": "u", "…": "~", "·": ",", "█": "#", "▌": "#", "─": "-", "²": "2"})
+_SHORTEST_NAME = 10
+
+
+def middle(text: str, width: int) -> str:
+    """``text`` in at most ``width`` characters: the beginning and the end stay, as they tell names apart."""
+    if len(text) <= width:
+        return text
+    if width < 3:
+        return text[:width]
+    tail = (width - 1) * 3 // 5
+    return f"{text[: width - 1 - tail]}…{text[-tail:]}"
+
+
+def bar(value: float | None, width: int = 10) -> str:
+    """A share of one as a bar, in steps of half a character."""
+    halves = round(2 * width * min(1.0, value or 0.0))
+    return "█" * (halves // 2) + "▌" * (halves % 2)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A cell that gives way first when the table is wider than the terminal."""
+
+    text: str
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        return Measurement(min(len(self.text), _SHORTEST_NAME), len(self.text)).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        yield Text(middle(self.text, options.max_width), no_wrap=True)
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A cell whose text wraps."""
+
+    text: str
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        longest = max(map(len, self.text.split()), default=0)
+        return Measurement(min(longest, 2 * _SHORTEST_NAME), len(self.text)).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        yield Text(self.text, overflow="fold")
+
+
+Cell = str | Name | Prose
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> RenderableType:
+    """A table; each of ``columns`` begins with ``<`` or ``>``, its alignment. Plain cells are never shortened while
+    a :class:`Name` or :class:`Prose` can be."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
+    for index, column in enumerate(columns):
+        flexible = any(not isinstance(row[index], str) for row in rows)
+        made.add_column(
+            Text(column[1:]), justify="left" if column[0] == "<" else "right", no_wrap=not flexible, overflow="ellipsis"
+        )
+    for row in rows:
+        made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    return made
+
+
+def section(title: str, *parts: RenderableType) -> RenderableType:
+    """A heading with what belongs under it; strings are paragraphs and are taken literally."""
+    from rich.console import Group
+    from rich.text import Text
+
+    heading = [Text(title, style="bold")] if title else []
+    return Group(*heading, *(Text(part) if isinstance(part, str) else part for part in parts))
+
+
+def print_out(*renderables: RenderableType, stream: TextIO | None = None) -> None:
+    """Prints with an empty line between: in colour on a terminal, plain text in a pipe (80 columns, or ``COLUMNS``),
+    and in ASCII where the stream is not Unicode."""
+    from rich.console import Console
+
+    target = stream or sys.stdout
+    console = Console(file=target, highlight=False, markup=False, emoji=False)
+    plain = "utf" not in (getattr(target, "encoding", None) or "utf-8").lower()
+    for index, renderable in enumerate(renderables):
+        with console.capture() as capture:
+            if index:
+                console.print()
+            console.print(renderable)
+        text = "\n".join(line.rstrip() for line in capture.get().split("\n"))
+        if plain:
+            encoding = target.encoding
+            text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+        target.write(text)

@@ -1,0 +1,348 @@
+"""Simulating a workload: each unique loop nest once, everything else in closed form, all of it added up.
+
+What runs where: multiply-accumulates, and rank-1 outer products (a matrix product with a reduction of one), run on the
+array and are answered by the chosen simulator; every other operation runs on the vector unit in closed form. Attention
+masks are not used: hardware without support for them computes the full rectangle. The vector operations of a layer
+with MAC work follow it on data that are on the chip.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmworkload.arch import Architecture
+from mmworkload.errors import SimulationError, UnavailableError, UnknownNameError
+from mmworkload.graph import LayerGraph, Part, Workload
+from mmworkload.layer import Layer
+from mmworkload.plugins import plugins
+from mmworkload.problem import ROLES, Problem, Role
+from mmworkload.simulating.cache import ERROR, Cache, Failure
+from mmworkload.simulating.estimate import (
+    Estimate,
+    Fidelity,
+    Job,
+    Options,
+    Simulator,
+    check,
+    compulsory_elements,
+)
+from mmworkload.simulating.result import LayerResult, Simulation
+from mmworkload.simulating.rollup import OnChip, critical_path_s, moved_bits, on_chip
+from mmworkload.simulating.roofline import closed_form
+from mmworkload.simulating.vector import vector_cost
+from mmworkload.simulating.workers import WorkerPool
+
+AUTO = ("timeloop", "zigzag", "roofline")
+"""What ``auto`` tries, in this order."""
+DTYPE_BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4}
+ARRAY_OPERATIONS = ("mac", "mul")
+Progress = Callable[[int, int], None]
+"""Called with the problems done and all problems."""
+
+
+def simulators() -> dict[str, Simulator]:
+    """The simulators that are installed, by name, whether they can run here or not."""
+    return plugins("mmworkload.simulators", "SIMULATOR")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A simulator that can run and can be told the architecture; ``why`` says why better ones were not taken."""
+
+    simulator: Simulator
+    version: str
+    fidelity: Fidelity
+    why: str
+
+    def __str__(self) -> str:
+        text = f"{self.simulator.name} {self.version}"
+        return f"{text} ({self.why})" if self.why else text
+
+
+def choose(name: str, arch: Architecture) -> Choice:
+    """The simulator called ``name``; for ``auto`` the first of :data:`AUTO` that can do it.
+
+    Raises UnknownNameError, or UnavailableError when the one asked for cannot run here or refuses ``arch``.
+    """
+    known = simulators()
+    if name != "auto" and name not in known:
+        raise UnknownNameError("simulator", name, [*known, "auto"])
+    reasons = []
+    for candidate in AUTO if name == "auto" else (name,):
+        simulator = known.get(candidate)
+        if simulator is None:
+            reasons.append(f"{candidate}: not installed")
+            continue
+        reason = simulator.unavailable()
+        if reason is None:
+            fidelity = simulator.fidelity(arch)
+            if fidelity.level != "refused":
+                return Choice(simulator, simulator.version(), fidelity, "; ".join(reasons))
+            reason = f"cannot be told {arch.name}: {', '.join(fidelity.lost)}"
+        reasons.append(f"{candidate}: {reason}")
+    raise UnavailableError(f"no simulator can run. {'; '.join(reasons)}")
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The checked estimate of one problem, and why it is not the chosen simulator's (empty when it is)."""
+
+    estimate: Estimate
+    note: str = ""
+
+
+def simulate(
+    source: LayerGraph | Workload,
+    arch: Architecture,
+    simulator: str = "auto",
+    *,
+    dtype: str | None = None,
+    workers: int | None = None,
+    options: Options | None = None,
+    cache: bool | Cache = True,
+    retry: bool = False,
+    progress: Progress | None = None,
+) -> Simulation:
+    """What ``source`` costs on ``arch``.
+
+    Parameters
+    ----------
+    simulator: a name of :func:`simulators`, or ``auto``.
+    dtype: one of :data:`DTYPE_BITS`; default is the architecture's native precision.
+    workers: processes at once; default is the cores that this process may use.
+    options: effort, time limit of one job, and what the simulator itself understands.
+    cache: False keeps and uses nothing; a :class:`Cache` keeps it elsewhere.
+    retry: run problems again that failed before.
+    progress: called as problems are answered.
+
+    A problem that the simulator cannot answer is answered by the roofline; its layers say so. Raises UnknownNameError
+    for an unknown simulator or dtype and UnavailableError when the simulator asked for cannot run.
+    """
+    start = time.monotonic()
+    workload = Workload.of(source)
+    if dtype is not None and dtype not in DTYPE_BITS:
+        raise UnknownNameError("dtype", dtype, DTYPE_BITS)
+    chosen = choose(simulator, arch)
+    role_bits: dict[Role, int] = arch.bits if dtype is None else dict.fromkeys(ROLES, DTYPE_BITS[dtype])
+    bits = role_bits["input"]
+
+    as_run: dict[str, Problem] = {}
+    runs = 0
+    for part in workload.parts:
+        for layer in part.graph.layers:
+            for work in layer.work:
+                runs += work.count
+                if work.problem.operation in ARRAY_OPERATIONS and work.problem.key not in as_run:
+                    plain = replace(work.problem, operation="mac", mask=None)
+                    as_run[work.problem.key] = plain.with_bits(role_bits).canonical()
+    unique = {problem.key: problem for problem in as_run.values()}
+
+    store = (cache if isinstance(cache, Cache) else Cache()) if cache else None
+    if store is not None and retry:
+        store.forget_failures()
+    task = _Task(arch, chosen, options or Options(), workers, store, progress or (lambda done, total: None))
+    answers, hits = task.answer(unique)
+
+    rows: list[LayerResult] = []
+    components: Counter[str] = Counter()
+    path_s = 0.0
+    for index, part in enumerate(workload.parts):
+        latency_s = {}
+        for layer in part.graph.layers:
+            own = {key: answers[as_run[key].key] for key in (work.problem.key for work in layer.work) if key in as_run}
+            row, energy_j = _layer_row(layer, part, part.name or str(index), arch, bits, own)
+            rows.append(row)
+            latency_s[layer.name] = row.latency_s
+            for component, joules in energy_j.items():
+                components[component] += joules * part.count
+        # Runs of a part that do not follow each other take the time of one; a probability still scales it.
+        times = part.count if part.sequential else min(part.count, 1.0)
+        path_s += times * critical_path_s(part.graph, latency_s)
+    no_energy = any(row.energy_j is None for row in rows)
+    graphs = [part.graph for part in workload.parts]
+    return Simulation(
+        model=workload.name,
+        simulator=chosen.simulator.name,
+        version=chosen.version,
+        fidelity=str(chosen.fidelity),
+        choice=str(chosen),
+        arch=arch.name,
+        arch_key=arch.key,
+        bits=bits,
+        precision=f"{bits} bits, native to {arch.name}" if dtype is None else f"{dtype}, forced",
+        traced_dtype=", ".join(dict.fromkeys(graph.dtype for graph in graphs)),
+        layers=tuple(rows),
+        critical_path_s=path_s,
+        energy_by_component_j={} if no_energy else dict(components),
+        on_chip=_on_chip(workload, arch, bits),
+        runs=runs,
+        unique_problems=len(unique),
+        cache_hits=hits,
+        failures=sum(bool(answer.note) for answer in answers.values()),
+        seconds=time.monotonic() - start,
+        assumptions=tuple(dict.fromkeys(text for graph in graphs for layer in graph for text in layer.assumptions)),
+    )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Everything but the problems."""
+
+    arch: Architecture
+    chosen: Choice
+    options: Options
+    workers: int | None
+    store: Cache | None
+    progress: Progress
+
+    def answer(self, problems: dict[str, Problem]) -> tuple[dict[str, _Answer], int]:
+        """Problem key to answer, and how many were known. Two problems that give one job are one run."""
+        simulator = self.chosen.simulator
+        answers: dict[str, _Answer] = {}
+        waiting: dict[str, tuple[Job, list[str]]] = {}
+        hits = 0
+        self.progress(0, len(problems))
+
+        def settle(keys: list[str], result: Estimate | Failure) -> None:
+            for key in keys:
+                answers[key] = self._checked(problems[key], result)
+            self.progress(len(answers), len(problems))
+
+        for key, problem in problems.items():
+            try:
+                job = simulator.prepare(problem, self.arch, self.options)
+            except SimulationError as error:
+                settle([key], Failure(ERROR, str(error), self.options.limit_s))
+                continue
+            if simulator.in_process:
+                settle([key], simulator.run(job, Path()))
+            elif job.key in waiting:
+                waiting[job.key][1].append(key)
+            else:
+                known = self.store.get(job.key, job.limit_s) if self.store else None
+                if known is None:
+                    waiting[job.key] = (job, [key])
+                else:
+                    hits += 1
+                    settle([key], known)
+        if waiting:
+            jobs = list(waiting.values())
+            with WorkerPool(self.workers) as pool:
+                for position, result in pool.run([job for job, _ in jobs]):
+                    job, keys = jobs[position]
+                    if self.store:
+                        self.store.put(job.key, result)
+                    settle(keys, result)
+        return answers, hits
+
+    def _checked(self, problem: Problem, result: Estimate | Failure) -> _Answer:
+        """The estimate, raised to the physical floors; the roofline's where the simulator has none or a wrong one."""
+        simulator = self.chosen.simulator
+        if isinstance(result, Estimate):
+            try:
+                tolerance = getattr(simulator, "mac_tolerance", 0.0)
+                return _Answer(check(result, problem, self.arch, mac_tolerance=tolerance))
+            except SimulationError as error:
+                result = Failure(ERROR, str(error), self.options.limit_s)
+        reason = " ".join(result.message.split())[:200]
+        return _Answer(closed_form(problem, self.arch), f"{simulator.name} gave no answer ({result.kind}): {reason}")
+
+
+def _layer_row(
+    layer: Layer, part: Part, part_name: str, arch: Architecture, bits: int, answers: dict[str, _Answer]
+) -> tuple[LayerResult, dict[str, float]]:
+    """The row of one layer, and its joules by component."""
+    dram = next(iter(arch.levels))
+    cycles, raw_cycles, dram_bytes, points = 0, 0, 0, 0
+    energy_j: Counter[str] = Counter()
+    shares: Counter[str] = Counter()
+    notes, names = [], []
+    no_energy = False
+
+    def add_vector(operations: int, read_bits: int = 0, write_bits: int = 0, times: int = 1) -> None:
+        nonlocal cycles, raw_cycles, dram_bytes
+        cost = vector_cost(arch, operations, read_bits, write_bits)
+        cycles += cost.cycles * times
+        raw_cycles += cost.cycles * times
+        dram_bytes += cost.dram_bytes * times
+        shares[cost.bound] += cost.cycles * times
+        for component, joules in cost.energy_j.items():
+            energy_j[component] += joules * times
+
+    for work in layer.work:
+        answer = answers.get(work.problem.key)
+        if answer is None:
+            read, written = _operand_bits(work.problem, bits)
+            add_vector(work.problem.points, read, written, work.count)
+            continue
+        estimate = answer.estimate
+        names.append(estimate.simulator)
+        notes.append(answer.note)
+        points += work.macs
+        cycles += estimate.cycles * work.count
+        raw_cycles += (estimate.cycles if estimate.floored_from is None else estimate.floored_from) * work.count
+        shares[estimate.bound] += estimate.cycles * work.count
+        no_energy |= not estimate.energy_j
+        for component, joules in estimate.energy_j.items():
+            energy_j[component] += joules * work.count
+        traffic = estimate.traffic_bytes.get(dram)
+        moved = sum(_operand_bits(work.problem, bits)) // 8 if traffic is None else sum(traffic.values())
+        dram_bytes += moved * work.count
+    if layer.work:
+        if layer.vector_ops:
+            add_vector(layer.vector_ops)
+    else:
+        add_vector(layer.vector_ops, *moved_bits(part.graph, layer, bits))
+    if layer.placement == "host":
+        notes.append("runs on the host; charged to this accelerator's vector unit")
+    if layer.dead:
+        notes.append("no output depends on it")
+    row = LayerResult(
+        layer=layer.name,
+        part=part_name,
+        weight=part.count,
+        op=layer.op,
+        stage=layer.stage,
+        modality=layer.modality,
+        macs=layer.macs,
+        outer_macs=layer.outer_macs,
+        count=sum(work.count for work in layer.work),
+        cycles=cycles,
+        latency_s=cycles / (arch.clock_mhz * 1e6),
+        energy_j=None if no_energy else sum(energy_j.values()),
+        utilization=points / (cycles * arch.elements) if cycles else 0.0,
+        bound=shares.most_common(1)[0][0] if shares else "memory",
+        dram_bytes=dram_bytes,
+        simulator="+".join(dict.fromkeys(names)) or "roofline",
+        floored_from=raw_cycles if raw_cycles < cycles else None,
+        note="; ".join(dict.fromkeys(note for note in notes if note)),
+    )
+    return row, dict(energy_j)
+
+
+def _operand_bits(problem: Problem, bits: int) -> tuple[int, int]:
+    """(read, written) bits of the operands in the precision of the run, each element once."""
+    read = sum(compulsory_elements(problem, item) for item in problem.operands if item.role != "output")
+    return read * bits, compulsory_elements(problem, problem.output) * bits
+
+
+def _on_chip(workload: Workload, arch: Architecture, bits: int) -> OnChip | None:
+    """The weighted sum over the parts."""
+    parts = [(on_chip(part.graph, arch, bits), part.count) for part in workload.parts]
+    found = [(item, count) for item, count in parts if item is not None]
+    if not found:
+        return None
+    first = found[0][0]
+    return OnChip(
+        level=first.level,
+        capacity_bytes=first.capacity_bytes,
+        tensors=sum(item.tensors for item, _ in found),
+        saved_bytes=sum(item.saved_bytes * count for item, count in found),
+        saved_j=sum(item.saved_j * count for item, count in found),
+        floor_s=sum(item.floor_s * count for item, count in found),
+        kept_floor_s=sum(item.kept_floor_s * count for item, count in found),
+    )

@@ -1,0 +1,215 @@
+"""What a simulated workload costs: one row a layer, stages, modalities, totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mmworkload.simulating.rollup import ENCODER, OnChip, Straggler, straggler
+
+if TYPE_CHECKING:
+    import pandas
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One layer of one part of the workload; all figures are of one execution of the layer.
+
+    Parameters
+    ----------
+    part, weight: the part of the workload and how often it runs per sample.
+    macs, outer_macs: of the graph, whatever the precision.
+    count: runs of loop nests in the layer (an LSTM: one per step); they follow each other.
+    utilization: MACs (outer products included) over what the array could do in ``cycles``.
+    bound: ``compute``, ``memory`` or ``vector``: what the longest share of the layer waits for.
+    energy_j: None when the simulator gives no energy.
+    simulator: who answered (``roofline`` for layers without MAC work); several are joined by ``+``.
+    floored_from: the cycles before a physical floor raised them, else None.
+    note: what a reader has to know about this row.
+    """
+
+    layer: str
+    part: str
+    weight: float
+    op: str
+    stage: str
+    modality: str
+    macs: int
+    outer_macs: int
+    count: int
+    cycles: int
+    latency_s: float
+    energy_j: float | None
+    utilization: float
+    bound: str
+    dram_bytes: int
+    simulator: str
+    floored_from: int | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Weighted sums over layers. ``share`` is that of the serial latency; ``energy_j`` None when a layer has none."""
+
+    layers: int
+    macs: float
+    cycles: float
+    latency_s: float
+    share: float
+    energy_j: float | None
+    dram_bytes: float
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """The result of :func:`mmworkload.simulating.engine.simulate`.
+
+    Parameters
+    ----------
+    model: name of the workload.
+    simulator, version, fidelity: who answered and how faithfully it could be told the architecture.
+    choice: simulator and version, with why better ones were not taken.
+    arch, arch_key: the architecture, and a key over all of it that can change a result.
+    bits, precision, traced_dtype: bits of a number in this run, why so, and the precision of the traced graph.
+    layers: rows in program order, part after part.
+    critical_path_s: with an accelerator per modality (see :func:`~mmworkload.simulating.rollup.critical_path_s`).
+    energy_by_component_j: level, ``mac``, ``vector`` or ``leakage`` to joules; empty when the simulator gives none.
+    on_chip: savings when tensors that fit stay on the chip; None without a shared buffer.
+    runs: loop nests over all layers; unique_problems: different ones, each simulated once; cache_hits: of those,
+    answers that were known; failures: of those, ones that the simulator could not answer.
+    seconds: wall-clock time of this simulation.
+    assumptions: of the traced layers.
+    """
+
+    model: str
+    simulator: str
+    version: str
+    fidelity: str
+    choice: str
+    arch: str
+    arch_key: str
+    bits: int
+    precision: str
+    traced_dtype: str
+    layers: tuple[LayerResult, ...]
+    critical_path_s: float
+    energy_by_component_j: dict[str, float]
+    on_chip: OnChip | None
+    runs: int
+    unique_problems: int
+    cache_hits: int
+    failures: int
+    seconds: float
+    assumptions: tuple[str, ...] = ()
+
+    @cached_property
+    def totals(self) -> Totals:
+        """Sums over all layers."""
+        return self._sum(self.layers)
+
+    @property
+    def serial_latency_s(self) -> float:
+        """Seconds when one accelerator runs all layers one after another."""
+        return self.totals.latency_s
+
+    @property
+    def energy_j(self) -> float | None:
+        return self.totals.energy_j
+
+    @property
+    def dram_bytes(self) -> float:
+        """Bytes through DRAM with every tensor going there and back."""
+        return self.totals.dram_bytes
+
+    @property
+    def floored(self) -> int:
+        """Layers whose cycles were raised to a physical floor."""
+        return sum(row.floored_from is not None for row in self.layers)
+
+    @property
+    def fallbacks(self) -> int:
+        """Layers with MAC work that the simulator could not answer and the roofline did."""
+        return sum(row.macs + row.outer_macs > 0 and row.simulator != self.simulator for row in self.layers)
+
+    def stages(self) -> dict[str, Totals]:
+        """Totals by stage, in order of first use."""
+        groups: dict[str, list[LayerResult]] = {}
+        for row in self.layers:
+            groups.setdefault(row.stage, []).append(row)
+        return {stage: self._sum(rows) for stage, rows in groups.items()}
+
+    @cached_property
+    def encoder_s(self) -> dict[str, float]:
+        """Modality to serial seconds of its encoder."""
+        return {
+            stage.removeprefix(ENCODER): totals.latency_s
+            for stage, totals in self.stages().items()
+            if stage.startswith(ENCODER)
+        }
+
+    @property
+    def straggler(self) -> Straggler:
+        """The slowest encoder."""
+        return straggler(self.encoder_s)
+
+    def _sum(self, rows: Iterable[LayerResult]) -> Totals:
+        rows = list(rows)
+        energies = [row.energy_j for row in rows]
+        latency_s = sum(row.latency_s * row.weight for row in rows)
+        whole_s = sum(row.latency_s * row.weight for row in self.layers)
+        return Totals(
+            layers=len(rows),
+            macs=sum(row.macs * row.weight for row in rows),
+            cycles=sum(row.cycles * row.weight for row in rows),
+            latency_s=latency_s,
+            share=latency_s / whole_s if whole_s else 0.0,
+            energy_j=None if None in energies else sum((row.energy_j or 0.0) * row.weight for row in rows),
+            dram_bytes=sum(row.dram_bytes * row.weight for row in rows),
+        )
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a layer; the columns are the fields of :class:`LayerResult`."""
+        import pandas
+
+        names = [item.name for item in fields(LayerResult)]
+        return pandas.DataFrame([asdict(row) for row in self.layers], columns=names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``: plain values only."""
+        slowest = self.straggler
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": self.model,
+            "simulator": self.simulator,
+            "version": self.version,
+            "fidelity": self.fidelity,
+            "choice": self.choice,
+            "arch": self.arch,
+            "arch_key": self.arch_key,
+            "bits": self.bits,
+            "precision": self.precision,
+            "traced_dtype": self.traced_dtype,
+            "serial_latency_s": self.serial_latency_s,
+            "critical_path_s": self.critical_path_s,
+            "energy_j": self.energy_j,
+            "energy_by_component_j": self.energy_by_component_j,
+            "dram_bytes": self.dram_bytes,
+            "on_chip": None if self.on_chip is None else asdict(self.on_chip),
+            "stages": {stage: asdict(totals) for stage, totals in self.stages().items()},
+            "encoder_s": self.encoder_s,
+            "straggler": asdict(slowest),
+            "runs": self.runs,
+            "unique_problems": self.unique_problems,
+            "cache_hits": self.cache_hits,
+            "failures": self.failures,
+            "floored": self.floored,
+            "fallbacks": self.fallbacks,
+            "seconds": self.seconds,
+            "assumptions": list(self.assumptions),
+            "layers": [asdict(row) for row in self.layers],
+        }

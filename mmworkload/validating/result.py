@@ -1,0 +1,227 @@
+"""What a comparison of measured and simulated times says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmworkload.errors import UnknownNameError
+from mmworkload.simulating.rollup import Straggler
+
+if TYPE_CHECKING:
+    import pandas
+
+SCHEMA_VERSION = 1
+
+MEANING = (
+    "The accelerator is not the measured device: compare shares of time and ranks of layers, not seconds. A share is of"
+    " the sum over layers of its own side; the ratio is simulated over measured time."
+)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """One time on both sides, in seconds and as a share of its side's sum over layers; None where a side has none."""
+
+    measured_s: float | None
+    simulated_s: float | None
+    measured_share: float | None
+    simulated_share: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Simulated over measured seconds; None unless both are there and the measured one is positive."""
+        if self.simulated_s is None or not self.measured_s:
+            return None
+        return self.simulated_s / self.measured_s
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer.
+
+    Parameters
+    ----------
+    layer, op, stage, modality, macs: as traced (as measured or simulated, when the graph does not know the layer).
+    kernels: launched by one measured run.
+    simulator, bound, note: who answered for the layer, what limits it there, and what a reader has to know.
+    floored: the simulated time undercut a physical bound and was raised to it.
+    fallback: the layer has MACs and the simulator that was chosen could not answer for it.
+    dead: no output depends on the layer; it runs all the same.
+    """
+
+    layer: str
+    op: str
+    stage: str
+    modality: str
+    macs: int
+    sides: Sides
+    kernels: int | None = None
+    simulator: str = ""
+    bound: str = ""
+    floored: bool = False
+    fallback: bool = False
+    dead: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """The layers of one stage or modality. ``unmeasured`` and ``unsimulated`` count the layers a side lacks; with any,
+    the two sums are not over the same layers."""
+
+    name: str
+    layers: int
+    macs: int
+    sides: Sides
+    unmeasured: int
+    unsimulated: int
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Rank correlation over the layers that both sides have; a coefficient is None when it is not defined."""
+
+    layers: int
+    spearman: float | None
+    kendall: float | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some layers and their share of each side's time."""
+
+    layers: int
+    measured_share: float
+    simulated_share: float
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What the comparison does not cover.
+
+    Parameters
+    ----------
+    eager_s, graph_s, layer_sum_s: the three times of the measurement, seconds.
+    unattributed_s: kernel time of views and other nodes that are no layer.
+    kernel_difference, user_kernels: share of kernel time by which eager and graph run different kernels, and whether
+        it is small enough for the rows to be the user's kernels.
+    unmeasured, unsimulated: names of the layers that one side lacks.
+    untraced: names that a side has and the graph does not.
+    dead, fallback, floored: layers that no output needs; that another simulator answered; raised to a bound.
+    ignored, unknown: operators, with the number of calls.
+    assumptions: what depends on data and was fixed.
+    """
+
+    eager_s: float
+    graph_s: float
+    layer_sum_s: float
+    unattributed_s: float
+    kernel_difference: float
+    user_kernels: bool
+    unmeasured: tuple[str, ...]
+    unsimulated: tuple[str, ...]
+    untraced: tuple[str, ...]
+    dead: Part
+    fallback: Part
+    floored: Part
+    ignored: dict[str, int]
+    unknown: dict[str, int]
+    assumptions: tuple[str, ...]
+
+    @property
+    def graph_over_eager(self) -> float:
+        """b/a: how far running node by node changes the time."""
+        return self.graph_s / self.eager_s
+
+    @property
+    def layers_over_eager(self) -> float:
+        """c/a; above one, kernels overlap or run slower one by one."""
+        return self.layer_sum_s / self.eager_s
+
+    @property
+    def idle_share(self) -> float:
+        """The rest of the user's time: idle and dispatch."""
+        return max(0.0, 1 - (self.layer_sum_s + self.unattributed_s) / self.eager_s)
+
+    def to_dict(self) -> dict[str, Any]:
+        derived = ("graph_over_eager", "layers_over_eager", "idle_share")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Measured and simulated times of one graph, side by side.
+
+    Parameters
+    ----------
+    device, measured_precision: where and in which type it was measured.
+    arch, simulator, simulator_version, fidelity, simulated_precision: what was simulated, by whom, how faithfully.
+    serial_s, critical_path_s: simulated seconds, layers one after another and with an accelerator per modality.
+    all_layers, mac_layers: rank correlations of the two sides' layer times.
+    measured_straggler, simulated_straggler: the slowest encoder of each side, None where it has fewer than two.
+    gaps: what is not covered.
+    """
+
+    model: str
+    variant: str
+    batch: int
+    device: str
+    measured_precision: str
+    arch: str
+    simulator: str
+    simulator_version: str
+    fidelity: str
+    simulated_precision: str
+    serial_s: float
+    critical_path_s: float
+    layers: tuple[LayerRow, ...]
+    stages: tuple[GroupRow, ...]
+    modalities: tuple[GroupRow, ...]
+    all_layers: Correlation
+    mac_layers: Correlation
+    measured_straggler: Straggler | None
+    simulated_straggler: Straggler | None
+    gaps: Gaps
+
+    @property
+    def stragglers_agree(self) -> bool | None:
+        """Whether both sides name one modality; None when a side has no straggler."""
+        if self.measured_straggler is None or self.simulated_straggler is None:
+            return None
+        return self.measured_straggler.modality == self.simulated_straggler.modality
+
+    def to_pandas(self, rows: str = "layers") -> pandas.DataFrame:
+        """One row a layer, stage or modality (``rows``: ``layers``, ``stages``, ``modalities``); a gap is NaN."""
+        import pandas
+
+        known = ("layers", "stages", "modalities")
+        if rows not in known:
+            raise UnknownNameError("kind of rows", rows, known)
+        return pandas.DataFrame([_flat(row) for row in getattr(self, rows)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; what a side lacks is null."""
+        plain = ("model", "variant", "batch", "device", "measured_precision", "arch", "simulator", "simulator_version")
+        more = ("fidelity", "simulated_precision", "serial_s", "critical_path_s")
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **{name: getattr(self, name) for name in (*plain, *more)},
+            "meaning": MEANING,
+            "stages": [_flat(row) for row in self.stages],
+            "modalities": [_flat(row) for row in self.modalities],
+            "straggler": {
+                "measured": self.measured_straggler and asdict(self.measured_straggler),
+                "simulated": self.simulated_straggler and asdict(self.simulated_straggler),
+                "agree": self.stragglers_agree,
+            },
+            "rank_correlation": {"all_layers": asdict(self.all_layers), "mac_layers": asdict(self.mac_layers)},
+            "not_covered": self.gaps.to_dict(),
+            "layers": [_flat(row) for row in self.layers],
+        }
+
+
+def _flat(row: LayerRow | GroupRow) -> dict[str, Any]:
+    values = asdict(row)
+    values.update(values.pop("sides"), ratio=row.sides.ratio)
+    return values

@@ -1,0 +1,271 @@
+"""The verbs in Python: ``trace``, ``export``, ``simulate``, ``measure``, ``validate``. The command line calls these.
+
+A source is a model name, the path of a saved graph, a :class:`LayerGraph` or a :class:`Workload`; an architecture is a
+name, the path of a YAML file, or an :class:`Architecture`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmworkload import arch as architectures
+from mmworkload.arch import Architecture
+from mmworkload.errors import MmworkloadError, UnknownOperatorError
+from mmworkload.exporting import Export, write_export
+from mmworkload.graph import LayerGraph, Part, Workload
+
+if TYPE_CHECKING:
+    from mmworkload.measuring.result import Measurement
+    from mmworkload.simulating.engine import Simulation
+    from mmworkload.tracing import Traced
+    from mmworkload.validating import Validation
+
+Source = str | Path | LayerGraph | Workload
+GRAPH_SUFFIXES = (".json", ".yaml", ".yml")
+
+
+def trace(
+    model: Source, *, batch: int | None = None, dtype: str = "float32", only: Iterable[str] = (), strict: bool = False
+) -> LayerGraph:
+    """The layer graph of a model; a saved graph or a graph is taken as it is.
+
+    ``batch`` samples per pass (default: the workload's), ``dtype`` of weights and activations, ``only`` stage globs,
+    ``strict`` refuses operators without a lowering. Without torch, a workload at its defaults comes from its snapshot.
+    Raises MmworkloadError (unknown name, a model that cannot be traced, a corrupt file).
+    """
+    graph = _load(model, batch, dtype)
+    if strict:
+        require_known(graph)
+    return graph.only(only)
+
+
+def _load(model: Source, batch: int | None, dtype: str) -> LayerGraph:
+    if isinstance(model, Workload):
+        if len(model.parts) != 1:
+            raise MmworkloadError(
+                f"{model.name} has {len(model.parts)} parts; take one of them: workload.parts[0].graph"
+            )
+        return model.parts[0].graph
+    graph: LayerGraph | None = None
+    if isinstance(model, LayerGraph):
+        graph = model
+    elif Path(model).suffix in GRAPH_SUFFIXES:
+        graph = LayerGraph.load(model)
+    if graph is not None:
+        if batch not in (None, graph.batch):
+            raise MmworkloadError(
+                f"the graph was traced with batch {graph.batch}; trace the model again for batch {batch}"
+            )
+        return graph
+    if importlib.util.find_spec("torch") is None and batch is None and dtype == "float32":
+        snapshot = _snapshot(str(model))
+        if snapshot is not None:
+            return snapshot
+    return _traced(str(model), batch, dtype).graph
+
+
+def _snapshot(name: str) -> LayerGraph | None:
+    from mmworkload.models import families
+    from mmworkload.tracing.snapshot import path_of
+
+    family_name, _, variant = name.partition("/")
+    family = families().get(family_name)
+    path = path_of(f"{family_name}/{family.variant(variant, family_name).name}") if family else None
+    return LayerGraph.load(path) if path else None
+
+
+def _traced(name: str, batch: int | None, dtype: str) -> Traced:
+    from mmworkload.models import resolve
+    from mmworkload.tracing import trace_model
+
+    return trace_model(resolve(name, batch=batch, dtype=dtype))
+
+
+def require_known(graph: LayerGraph) -> LayerGraph:
+    """``strict``: the graph itself, or UnknownOperatorError that lists every operator without a lowering."""
+    unknown = [item for item in graph.coverage if item.treatment == "unknown"]
+    if unknown:
+        places = "; ".join(
+            f"{item.operator} in '{item.module or 'the root module'}' ({item.calls} calls)" for item in unknown
+        )
+        raise UnknownOperatorError(
+            f"{graph.model}: operators without a lowering: {places}. Add one (CONTRIBUTING.md, 'A lowering'), or pass"
+            " --no-strict to count their bytes only."
+        )
+    return graph
+
+
+def _workload(source: Source, batch: int | None, dtype: str | None, only: Iterable[str], strict: bool) -> Workload:
+    wanted = list(only)
+    if isinstance(source, Workload):
+        parts = [(part, require_known(part.graph) if strict else part.graph) for part in source.parts]
+        return Workload(
+            source.name,
+            tuple(Part(graph.only(wanted), part.name, part.count, part.sequential) for part, graph in parts),
+        )
+    return Workload.of(trace(source, batch=batch, dtype=dtype or "float32", only=wanted, strict=strict))
+
+
+def architecture(arch: str | Path | Architecture) -> Architecture:
+    """An architecture by name, from a YAML file, or as it is."""
+    return arch if isinstance(arch, Architecture) else architectures.load(arch)
+
+
+def export(
+    target: str,
+    source: Source,
+    arch: str | Path | Architecture,
+    output: str | Path,
+    *,
+    batch: int | None = None,
+    dtype: str = "float32",
+    only: Iterable[str] = (),
+    strict: bool = True,
+) -> Export:
+    """Writes ``source`` for a tool into the folder ``output``, which appears whole or not at all.
+
+    Raises MmworkloadError: unknown exporter or architecture, unknown operators under ``strict``, a folder that holds
+    other files.
+    """
+    spec = architecture(arch)
+    workload = _workload(source, batch, dtype, only, strict)
+    return write_export(target, workload, spec, output, workload.parts[0].graph.versions)
+
+
+def simulate(
+    source: Source,
+    arch: str | Path | Architecture,
+    *,
+    simulator: str = "auto",
+    batch: int | None = None,
+    dtype: str | None = None,
+    only: Iterable[str] = (),
+    strict: bool = True,
+    effort: str = "normal",
+    limit_s: float = 300.0,
+    workers: int | None = None,
+    cache: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Simulation:
+    """Estimates cycles, latency and energy of every layer.
+
+    ``dtype`` forces the operand bits; by default they are the architecture's native precision. ``limit_s`` is the
+    wall-clock limit of one job. Raises MmworkloadError.
+    """
+    from mmworkload.simulating import engine
+    from mmworkload.simulating.estimate import Options
+
+    spec = architecture(arch)
+    workload = _workload(source, batch, dtype, only, strict)
+    return engine.simulate(
+        workload,
+        spec,
+        simulator,
+        dtype=dtype,
+        workers=workers,
+        options=Options(effort=effort, limit_s=limit_s),
+        cache=cache,
+        progress=progress,
+    )
+
+
+def measure(
+    model: str,
+    *,
+    device: str = "cpu",
+    batch: int | None = None,
+    dtype: str = "float32",
+    only: Iterable[str] = (),
+    **settings: Any,
+) -> Measurement:
+    """Times a model on ``device`` (``cpu`` or ``cuda``): eager, as a graph, and layer by layer.
+
+    ``settings`` go to :func:`mmworkload.measuring.measure` (warm-up, repeats, limit_s). Raises MmworkloadError.
+    """
+    from mmworkload.measuring import measure as run
+    from mmworkload.models import resolve
+
+    if Path(model).suffix in GRAPH_SUFFIXES:
+        raise MmworkloadError(f"{model} is a saved graph, which cannot be run; measure the model itself")
+    return run(resolve(model, batch=batch, dtype=dtype), device=device, only=tuple(only), **settings)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that ``validate`` found: the graph, both sides and their comparison."""
+
+    graph: LayerGraph
+    measurement: Measurement
+    simulation: Simulation
+    validation: Validation
+
+    def write_html(self, path: str | Path) -> None:
+        """One self-contained HTML file, whole or not at all."""
+        from mmworkload.reporting.html import write_html
+
+        write_html(self.validation, self.graph, self.measurement, self.simulation, Path(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema_version": 1,
+            "validation": self.validation.to_dict(),
+            "measurement": self.measurement.to_dict(),
+            "simulation": self.simulation.to_dict(),
+        }
+
+
+def validate(
+    model: str,
+    arch: str | Path | Architecture,
+    *,
+    device: str = "cpu",
+    simulator: str = "auto",
+    batch: int | None = None,
+    dtype: str | None = None,
+    only: Iterable[str] = (),
+    measurement: Measurement | None = None,
+    strict: bool = True,
+    effort: str = "normal",
+    limit_s: float = 300.0,
+    workers: int | None = None,
+    cache: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Measures and simulates the same layers and puts them side by side.
+
+    ``measurement`` (one that was taken earlier, on another machine perhaps) replaces the measuring. Raises
+    MmworkloadError, also when the measurement is of another model, batch or dtype.
+    """
+    from mmworkload.validating import compare
+
+    wanted = tuple(only)
+    if measurement is not None:
+        batch = measurement.batch if batch is None else batch
+        dtype = dtype or measurement.dtype
+    spec = architecture(arch)
+    graph = trace(model, batch=batch, dtype=dtype or "float32", strict=strict)
+    if measurement is not None and (measurement.model, measurement.batch) != (graph.model, graph.batch):
+        raise MmworkloadError(
+            f"the measurement is of {measurement.model} at batch {measurement.batch}, the graph of {graph.model} at"
+            f" batch {graph.batch}"
+        )
+    part = graph.only(wanted)
+    simulation = simulate(
+        part,
+        spec,
+        simulator=simulator,
+        dtype=dtype if measurement is None else None,
+        strict=False,
+        effort=effort,
+        limit_s=limit_s,
+        workers=workers,
+        cache=cache,
+        progress=progress,
+    )
+    if measurement is None:
+        measurement = measure(model, device=device, batch=batch, dtype=dtype or "float32", only=wanted)
+    return Report(part, measurement, simulation, compare(part, measurement, simulation))
