@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 FROM_SOURCE := PYTHONPATH=$(LINKS) PYTHONSAFEPATH=1
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all check links gpu bench clean distclean
+.PHONY: help demo test test-fast test-all check lint types links gpu bench clean distclean
 
 help:
 	@echo "make demo      install, then trace, simulate, measure and compare av-mnist/concat: report.html"
@@ -37,10 +37,17 @@ test: $(VENV)/.installed-test
 test-all: $(VENV)/.installed-test
 	$(PYTEST)
 
-check: $(VENV)/.installed-test links
+# `make -k check` goes on after a complaint.
+check: lint types test-fast
+
+lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test links
 	$(BIN)/mypy
+
+test-fast: $(VENV)/.installed-test
 	$(PYTEST) -q -m "not slow and not full"
 
 bench: $(VENV)/.installed-test

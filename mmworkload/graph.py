@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -112,6 +113,8 @@ class LayerGraph:
             names.add(layer.name)
             if layer.category not in CATEGORIES:
                 raise FormatError(f"layer '{layer.name}': category '{layer.category}' is not one of {CATEGORIES}")
+            if len(dict(layer.reads)) < len(layer.reads):
+                raise FormatError(f"layer '{layer.name}' lists one tensor twice among its reads")
             for tensor_name, size in (*layer.reads, *layer.writes):
                 if tensor_name not in self.tensors:
                     raise FormatError(f"layer '{layer.name}' names the unknown tensor '{tensor_name}'")
@@ -127,6 +130,14 @@ class LayerGraph:
         for output in self.outputs:
             if output not in self.tensors:
                 raise FormatError(f"the output '{output}' is not a tensor of the graph")
+        for item in self.coverage:
+            if item.treatment not in TREATMENTS:
+                raise FormatError(
+                    f"coverage of {item.operator}: treatment '{item.treatment}' is not one of {TREATMENTS}"
+                )
+        # The text groups coverage by treatment; in the same order here, a graph equals the one read back.
+        grouped = tuple(sorted(self.coverage, key=lambda item: TREATMENTS.index(item.treatment)))
+        object.__setattr__(self, "coverage", grouped)
 
     # --- looking at it ------------------------------------------------------------------------------------------
 
@@ -222,6 +233,7 @@ class LayerGraph:
         layers = tuple(layer for layer in self.layers if any(fnmatch.fnmatch(layer.stage, glob) for glob in wanted))
         if not layers:
             raise UnknownNameError("stage", ", ".join(wanted), self.stages)
+        chosen = {layer.name for layer in layers}
         inside = {tensor for layer in layers for tensor, _ in layer.writes}
         used = {tensor for layer in layers for tensor, _ in (*layer.reads, *layer.writes)}
         tensors = {
@@ -229,7 +241,7 @@ class LayerGraph:
             for name, tensor in self.tensors.items()
             if name in used
         }
-        leaving = {name for layer in self.layers if layer not in layers for name, _ in layer.reads} & inside
+        leaving = {name for layer in self.layers if layer.name not in chosen for name, _ in layer.reads} & inside
         outputs = tuple(name for name in tensors if name in leaving or (name in self.outputs and name in inside))
         inputs = tuple(item for item in self.inputs if item.tensor in used)
         return replace(self, layers=layers, tensors=tensors, inputs=inputs, outputs=outputs)
@@ -303,7 +315,7 @@ class LayerGraph:
         if "graph" not in frame.attrs:
             raise FormatError("the frame was not made by LayerGraph.to_pandas (or lost its attrs)")
         graph = cls.from_dict(frame.attrs["graph"])
-        kept = set(frame["layer"])
+        kept = set(frame["layer"]) if len(frame) else set()
         return replace(graph, layers=tuple(layer for layer in graph.layers if layer.name in kept))
 
     def to_dict(self) -> dict[str, Any]:
@@ -422,7 +434,7 @@ class LayerGraph:
                     Coverage(treatment, **item) for treatment in TREATMENTS for item in data["coverage"][treatment]
                 ),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise FormatError(f"not a complete layer graph: {type(error).__name__} {error}") from error
 
     def to_text(self, suffix: str = ".json") -> str:
@@ -447,7 +459,7 @@ class LayerGraph:
             return cls.from_dict(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
         except FormatError:
             raise
-        except ValueError as error:
+        except json.JSONDecodeError as error:
             raise FormatError(f"not JSON: {error}") from error
         except Exception as error:
             import yaml
@@ -540,20 +552,27 @@ def _plain(item: Any) -> dict[str, Any]:
 
 def _lines(data: dict[str, Any], *, yaml: bool) -> str:
     """JSON with one line an entry of the long tables; the same lines are valid YAML without the outer brackets."""
+
+    def dump(item: Any) -> str:
+        if not yaml:
+            return json.dumps(item)
+        # JSON escapes what is beyond 16 bits as a pair of surrogates, which YAML does not join.
+        return re.sub(r"[^ -~]", lambda match: f"\\U{ord(match[0]):08x}", json.dumps(item, ensure_ascii=False))
+
     parts = []
     for key, value in data.items():
         if isinstance(value, dict) and value:
-            entries = [f"{json.dumps(name)}: {json.dumps(item)}" for name, item in value.items()]
+            entries = [f"{dump(name)}: {dump(item)}" for name, item in value.items()]
             opening, closing, bullet = "{", "}", "  "
         elif isinstance(value, list) and value:
-            entries = [json.dumps(item) for item in value]
+            entries = [dump(item) for item in value]
             opening, closing, bullet = "[", "]", "- "
         else:
-            parts.append(f"{key}: {json.dumps(value)}" if yaml else f"{json.dumps(key)}: {json.dumps(value)}")
+            parts.append(f"{key}: {dump(value)}" if yaml else f"{dump(key)}: {dump(value)}")
             continue
         if yaml:
             parts.append("\n".join([f"{key}:", *(f"{bullet}{entry}" for entry in entries)]))
         else:
             body = ",\n  ".join(entries)
-            parts.append(f"{json.dumps(key)}: {opening}\n  {body}\n {closing}")
+            parts.append(f"{dump(key)}: {opening}\n  {body}\n {closing}")
     return "\n".join(parts) + "\n" if yaml else "{" + ",\n ".join(parts) + "}\n"

@@ -33,7 +33,7 @@ MASK_KINDS = ("causal", "window")
 _AXIS = re.compile(r"^(?P<terms>[^:]+):(?P<size>\d+)(~(?P<low>-?\d+),(?P<high>-?\d+))?$")
 _TERM = re.compile(r"^(?P<coefficient>\d*)(?P<dim>[A-Z])$")
 _OPERAND = re.compile(r"^(?P<name>\w+) (?P<role>\w+) (?P<bits>\d+) \[(?P<axes>.*)\]$")
-_MASK = re.compile(r"^(?P<kind>\w+)\((?P<numbers>[-\d, ]+)\)$")
+_MASK = re.compile(r"^(?P<kind>\w+)\((?P<numbers>-?\d+(, -?\d+){3})\)$")
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,10 @@ class Mask:
     @classmethod
     def parse(cls, text: str) -> Mask:
         match = _MASK.match(text.strip())
-        numbers = [int(number) for number in match["numbers"].split(",")] if match else []
-        if not match or len(numbers) != 4:
+        if not match:
             raise FormatError(f"'{text}' is not a mask; one is written like: causal(16, 16, 0, 0)")
-        return cls(match["kind"], *numbers)
+        rows, columns, offset, window = (int(number) for number in match["numbers"].split(","))
+        return cls(match["kind"], rows, columns, offset, window)
 
 
 @dataclass(frozen=True)
@@ -171,15 +171,24 @@ class Problem:
             raise FormatError("a problem has exactly one output")
         if len({operand.name for operand in self.operands}) != len(self.operands):
             raise FormatError("two operands have one name")
+        for name in (self.operation, *(operand.name for operand in self.operands)):
+            if not re.fullmatch(r"\w+", name, re.ASCII):
+                raise FormatError(f"'{name}' is not a name; names are letters, digits and underscores")
         for operand in self.operands:
             if operand.role not in ROLES or operand.bits < 1:
                 raise FormatError(f"operand {operand.name}: role {operand.role!r}, {operand.bits} bits")
             for item in operand.axes:
                 if any(dim not in extents or coefficient < 1 for dim, coefficient in item.terms):
                     raise FormatError(f"operand {operand.name}: axis {item} names an undeclared dimension")
+                if len({dim for dim, _ in item.terms}) < len(item.terms):
+                    raise FormatError(f"operand {operand.name}: axis {item} names a dimension twice")
                 if item.extent(extents) > item.size + item.pad_low + item.pad_high:
                     raise FormatError(f"operand {operand.name}: axis {item} is left by the loops {self.dims}")
-        if self.mask and (self.mask.kind not in MASK_KINDS or self.macs % (self.mask.rows * self.mask.columns)):
+        if self.mask and (
+            self.mask.kind not in MASK_KINDS
+            or min(self.mask.rows, self.mask.columns) < 1
+            or self.macs % (self.mask.rows * self.mask.columns)
+        ):
             raise FormatError(f"the mask {self.mask} does not fit the dimensions {self.dims}")
 
     @cached_property
@@ -240,7 +249,12 @@ class Problem:
                 )
                 if terms or item.size > 1 or item.pad_low or item.pad_high:
                     axes.append(replace(item, terms=terms))
-            axes.sort(key=lambda item: ([(_rank(dim), coefficient) for dim, coefficient in item.terms], item.size))
+            axes.sort(
+                key=lambda item: (
+                    [(_rank(dim), coefficient) for dim, coefficient in item.terms],
+                    (item.size, item.pad_low, item.pad_high),
+                )
+            )
             operands.append(replace(operand, axes=tuple(axes)))
         operands.sort(key=lambda operand: (operand.role == "output", operand.name))
         return Problem(tuple((dim, extents[dim]) for dim in kept), tuple(operands), self.operation, self.mask)
@@ -271,11 +285,13 @@ class Problem:
     def parse(cls, text: str) -> Problem:
         """The inverse of ``str``; FormatError names what cannot be read."""
         head, *parts = text.split(" | ")
+        if not head.split():
+            raise FormatError(f"'{text}' is not a problem; one begins like: mac M=64 C=32")
         operation, *dims = head.split()
         extents = []
         for item in dims:
             dim, _, extent = item.partition("=")
-            if not extent.isdigit():
+            if not re.fullmatch(r"\d+", extent, re.ASCII):
                 raise FormatError(f"'{item}' is not a dimension; one is written like M=64 (in '{text}')")
             extents.append((dim, int(extent)))
         mask = Mask.parse(parts.pop()) if parts and parts[-1].endswith(")") else None

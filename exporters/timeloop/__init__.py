@@ -1,0 +1,12 @@
+"""Timeloop and Accelergy (Parashar et al., ISPASS 2019; Wu, Emer, Sze, ICCAD 2019), input format 0.4.
+
+Our dimension letters are Timeloop's (see :mod:`.terms`); a problem always has the data spaces Weights, Inputs, Outputs.
+"""
+
+from mmworkload.exporters.timeloop.exporter import TimeloopExporter
+from mmworkload.exporters.timeloop.simulator import TimeloopSimulator
+
+EXPORTER = TimeloopExporter()
+SIMULATOR = TimeloopSimulator()
+
+__all__ = ["EXPORTER", "SIMULATOR"]

@@ -8,21 +8,33 @@ from __future__ import annotations
 
 import re
 
-from mmworkload.arch import Architecture, Level
+from mmworkload.arch import Architecture, Compute, Level
 from mmworkload.exporters.timeloop.terms import ARRAY_X, ARRAY_Y, CLASSES, DATA_SPACES, DIMS, MAC, SYSTEM
 from mmworkload.exporters.timeloop.yaml_text import Word, mapping, words
 from mmworkload.simulating.estimate import Fidelity
 
 # Names that the front end, Accelergy or the rest of the file use; a level called so would be taken for another thing.
-_RESERVED = {SYSTEM, ARRAY_X, ARRAY_Y, MAC, "wire", "version", "technology", "global_cycle_seconds", "variables", "spec"}
+_RESERVED = {
+    SYSTEM,
+    ARRAY_X,
+    ARRAY_Y,
+    MAC,
+    "wire",
+    "version",
+    "technology",
+    "global_cycle_seconds",
+    "variables",
+    "spec",
+}
 # Larger than any number of dimensions: "all loops before this index go to X".
 _ALL_ON_X, _ALL_ON_Y = 99, 0
+_EXPONENT_BITS = {16: 5, 32: 8, 64: 11}
 
 
 def fidelity(arch: Architecture) -> Fidelity:
     """``exact``, or ``refused`` with the levels whose names Timeloop cannot have."""
     wrong = tuple(
-        f"level '{name}': Timeloop needs another name (letters, digits, underscores; not {', '.join(sorted(_RESERVED))})"
+        f"level '{name}': it needs a name of letters, digits and underscores that is not {', '.join(sorted(_RESERVED))}"
         for name in arch.levels
         if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name.lower() in _RESERVED or name.startswith("inter_")
     )
@@ -47,9 +59,18 @@ def arch_text(arch: Architecture) -> str:
         lines += _fanout(container, mesh, instances, dims)
     for name in arch.inner_levels:
         lines += _level(name, arch.levels[name])
-    attributes = mapping({"width": arch.compute.bits, "datawidth": arch.compute.bits})
+    attributes = mapping(_compute_attributes(arch.compute))
     lines += ["  - !Component", f"    name: {MAC}", f"    class: {arch.compute.kind}", f"    attributes: {attributes}"]
     return "\n".join(lines) + "\n"
+
+
+def _compute_attributes(compute: Compute) -> dict[str, object]:
+    attributes: dict[str, object] = {"width": compute.bits, "datawidth": compute.bits}
+    if compute.kind == "fpmac":
+        # Accelergy's estimator wants the two apart and counts the sign with the mantissa.
+        exponent = _EXPONENT_BITS.get(compute.bits, compute.bits // 4)
+        attributes |= {"exponent": exponent, "mantissa": compute.bits - exponent}
+    return attributes
 
 
 def _level(name: str, level: Level) -> list[str]:

@@ -24,11 +24,11 @@ Rank = list[tuple[str, int]]
 
 def dimensions(problem: Problem) -> list[str]:
     """The dimensions that the file declares: the common set, depth where there is one, letters of an einsum last."""
-    used = problem.extents
+    used = _used(problem)
     dims = list(DIMS)
-    if any(dim in used for dim in DEPTH_DIMS):
+    if used.intersection(DEPTH_DIMS):
         dims += DEPTH_DIMS
-    return dims + sorted(dim for dim in used if dim not in dims)
+    return dims + sorted(used.difference(dims))
 
 
 def refusal(problem: Problem) -> str:
@@ -55,14 +55,14 @@ def refusal(problem: Problem) -> str:
 
 def kind(problem: Problem) -> str:
     """A readable word for file names: ``conv2d``, ``transposed_conv2d``, ``gemm``, ``batched_gemm``, ``outer``."""
-    extents = problem.extents
-    windows = sum(any(dim in extents for dim in pair) for pair in ("OT", "PR", "QS"))
+    used = _used(problem)
+    windows = sum(bool(used.intersection(pair)) for pair in ("OT", "PR", "QS"))
     if windows:
         scattered = any(len(item.terms) > 1 or any(k > 1 for _, k in item.terms) for item in problem.output.axes)
         return f"{'transposed_' if scattered else ''}conv{windows}d"
     if problem.operation == "mul":
         return "outer"
-    return "batched_gemm" if "G" in extents else "gemm"
+    return "batched_gemm" if "G" in used else "gemm"
 
 
 def problem_name(problem: Problem) -> str:
@@ -114,14 +114,18 @@ def describe(problem: Problem, users: Iterable[str]) -> str:
     return comment(lines)
 
 
+def _used(problem: Problem) -> set[str]:
+    return {dim for dim, extent in problem.dims if extent > 1}
+
+
 def _ranks(problem: Problem, operand: Operand) -> list[Rank]:
     """The operand's axes as lists of (dimension, coefficient), unit dimensions at their usual places."""
     extents = problem.extents
     ranks: list[Rank] = [[term for term in item.terms if extents[term[0]] > 1] for item in operand.axes]
     ranks = [rank for rank in ranks if rank]
-    depth = any(dim in extents for dim in DEPTH_DIMS)
+    declared = dimensions(problem)
     for dim in _USUAL[operand.name]:
-        if extents.get(dim, 1) > 1 or (dim in DEPTH_DIMS and not depth):
+        if extents.get(dim, 1) > 1 or dim not in declared:
             continue
         window = next((rank for rank in ranks if any(other == _PARTNER.get(dim) for other, _ in rank)), None)
         if window is not None and operand.name != "Weights":

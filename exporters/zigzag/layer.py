@@ -11,11 +11,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from mmworkload.arch import Array
 from mmworkload.errors import SimulationError
-from mmworkload.problem import LEGEND, Axis, Operand, Problem
+from mmworkload.problem import Axis, Operand, Problem
 from mmworkload.simulating.estimate import compulsory_elements
 
-NAMES = {"N": "B", "G": "G", "M": "K", "C": "C"} | dict(zip("PQORST", ("OY", "OX", "OZ", "FY", "FX", "FZ"), strict=True))
+NAMES = {"N": "B", "G": "G", "M": "K", "C": "C"} | dict(
+    zip("PQORST", ("OY", "OX", "OZ", "FY", "FX", "FZ"), strict=True)
+)
 NAME = "layer"
 _UNIT = "XU"
 
@@ -30,17 +33,30 @@ class Loop:
 
 
 @dataclass(frozen=True)
+class Window:
+    """An axis of the input: ``first_by * first + second_by * second``. ``read`` are the elements really read."""
+
+    first: str
+    first_by: int
+    second: str
+    second_by: int
+    read: int
+    pad_low: int
+    pad_high: int
+
+
+@dataclass(frozen=True)
 class ZigZagLayer:
     """A layer before it is written.
 
-    ``indices`` are the loops or sums that index each of ``O``, ``W`` and ``I``; ``sums`` the input's axes of two
-    loops: name to (first loop, coefficient, second loop, coefficient, true size, padding low, padding high);
-    ``operands`` ties ZigZag's names to the problem's operands. ``scattered`` says that output sums are left out.
+    ``indices`` are the loops or windows that index each of ``O``, ``W`` and ``I``; ``windows`` the input's axes of two
+    loops, by name; ``operands`` ties ZigZag's names to the problem's operands. ``scattered`` says that the sums over
+    an output's overlapping elements are left out.
     """
 
     loops: tuple[Loop, ...]
     indices: dict[str, tuple[str, ...]]
-    sums: dict[str, tuple[str, int, str, int, int, int, int]]
+    windows: dict[str, Window]
     operands: dict[str, Operand]
     scattered: bool
 
@@ -48,7 +64,8 @@ class ZigZagLayer:
         """The loops that move ``operand``."""
         found: set[str] = set()
         for index in self.indices[operand]:
-            found |= {self.sums[index][0], self.sums[index][2]} if index in self.sums else {index}
+            window = self.windows.get(index)
+            found |= {index} if window is None else {window.first, window.second}
         return frozenset(found)
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,11 +77,11 @@ class ZigZagLayer:
         entry: dict[str, Any] = {
             "id": 0,
             "name": NAME,
-            "operator_type": "Conv" if self.sums else "Gemm",
+            "operator_type": "Conv" if self.windows else "Gemm",
             "equation": f"{indexed('O')}+={indexed('W')}*{indexed('I')}",
             "dimension_relations": [
-                f"{name.lower()}={first_by}*{first.lower()}+{second_by}*{second.lower()}"
-                for name, (first, first_by, second, second_by, *_) in self.sums.items()
+                f"{name.lower()}={window.first_by}*{window.first.lower()}+{window.second_by}*{window.second.lower()}"
+                for name, window in self.windows.items()
             ],
             "loop_dims": [loop.name for loop in self.loops],
             "loop_sizes": [loop.extent for loop in self.loops],
@@ -75,22 +92,22 @@ class ZigZagLayer:
             # Its own number: every operand comes from and goes to the outermost memory.
             "operand_source": {"W": 0, "I": 0},
         }
-        if self.sums:
-            entry["pr_loop_dims"] = list(self.sums)
-            entry["pr_loop_sizes"] = [size for *_, size, _, _ in self.sums.values()]
-            entry["padding"] = [[low, high] for *_, low, high in self.sums.values()]
+        if self.windows:
+            entry["pr_loop_dims"] = list(self.windows)
+            entry["pr_loop_sizes"] = [window.read for window in self.windows.values()]
+            entry["padding"] = [[window.pad_low, window.pad_high] for window in self.windows.values()]
         return entry
 
 
-def translate(problem: Problem) -> ZigZagLayer:
-    """The layer of a canonical problem.
+def translate(problem: Problem, array: Array) -> ZigZagLayer:
+    """The layer of a canonical problem; ``array`` says which loops may be merged.
 
-    Raises SimulationError when it has not two inputs, both inputs have axes of two loops, an axis sums more than two,
-    or a loop is used twice in one operand.
+    Raises SimulationError when it has not two inputs, the second one has an axis of two loops, an axis sums more than
+    two, or a loop is used twice in one operand.
     """
     operands = _operands(problem)
     plain: dict[str, list[str]] = {}
-    summed: dict[str, list[Axis]] = {}
+    sliding: list[Axis] = []
     for name, operand in operands.items():
         axes = [item for item in operand.axes if item.terms]
         used = [dim for item in axes for dim, _ in item.terms]
@@ -98,30 +115,27 @@ def translate(problem: Problem) -> ZigZagLayer:
             raise SimulationError(f"ZigZag cannot express an operand that uses a loop twice: {operand}")
         if any(len(item.terms) > 2 for item in axes):
             raise SimulationError(f"ZigZag cannot express an axis that is a sum of more than two loops: {operand}")
-        keep_apart = name == "O"
-        summed[name] = [] if keep_apart else [item for item in axes if len(item.terms) == 2]
-        plain[name] = [dim for item in axes if keep_apart or len(item.terms) == 1 for dim, _ in item.terms]
-    if summed["W"]:
-        if summed["I"]:
-            raise SimulationError(f"ZigZag cannot express sliding windows over both inputs: {problem}")
-        for table in (operands, plain, summed):
-            table["I"], table["W"] = table["W"], table["I"]  # type: ignore[index]
-    loops = _merge(problem, plain, [dim for item in summed["I"] for dim, _ in item.terms])
+        if name == "W" and any(len(item.terms) == 2 for item in axes):
+            raise SimulationError(f"ZigZag cannot express a sliding window over the second operand: {operand}")
+        if name == "I":
+            sliding = [item for item in axes if len(item.terms) == 2]
+        plain[name] = [dim for item in axes if item not in sliding for dim, _ in item.terms]
+    loops = _merge(problem, array, plain, {dim for item in sliding for dim, _ in item.terms})
     merged = {dim: loop.name for loop in loops for dim in loop.dims}
     indices = {name: list(dict.fromkeys(merged[dim] for dim in dims)) for name, dims in plain.items()}
-    sums: dict[str, tuple[str, int, str, int, int, int, int]] = {}
-    for item in summed["I"]:
+    windows: dict[str, Window] = {}
+    for item in sliding:
         (first, first_by), (second, second_by) = item.terms
+        read = compulsory_elements(problem, Operand("Inputs", "input", 1, (item,)))
         name = f"I{merged[first]}"
-        size = _read_size(problem, operands["I"], item)
-        sums[name] = (merged[first], first_by, merged[second], second_by, size, item.pad_low, item.pad_high)
+        windows[name] = Window(merged[first], first_by, merged[second], second_by, read, item.pad_low, item.pad_high)
         indices["I"].append(name)
     # Every operand needs an index; a scalar gets a loop of one.
     if any(not found for found in indices.values()):
         loops = (*loops, Loop(_UNIT, 1, ()))
         indices = {name: found or [_UNIT] for name, found in indices.items()}
     scattered = any(len(item.terms) == 2 for item in operands["O"].axes)
-    return ZigZagLayer(loops, {name: tuple(found) for name, found in indices.items()}, sums, operands, scattered)
+    return ZigZagLayer(loops, {name: tuple(found) for name, found in indices.items()}, windows, operands, scattered)
 
 
 def _operands(problem: Problem) -> dict[str, Operand]:
@@ -134,18 +148,16 @@ def _operands(problem: Problem) -> dict[str, Operand]:
     return {"O": problem.output, "W": weight, "I": other}
 
 
-def _read_size(problem: Problem, operand: Operand, item: Axis) -> int:
-    """Elements of one axis that are really read."""
-    alone = Operand(operand.name, operand.role, operand.bits, (item,))
-    return compulsory_elements(problem, alone)
+def _merge(problem: Problem, array: Array, plain: dict[str, list[str]], windowed: set[str]) -> tuple[Loop, ...]:
+    """Dimensions that index the same operands, and no window, are one loop: fewer orders to search.
 
-
-def _merge(problem: Problem, plain: dict[str, list[str]], windowed: list[str]) -> tuple[Loop, ...]:
-    """Dimensions that index exactly the same operands, and no window, are one loop: fewer orders to search."""
+    Only those that may be unrolled on the same array axes, since a merged loop is unrolled as one.
+    """
     groups: dict[object, list[str]] = {}
     for dim, _ in problem.dims:
         users = frozenset(name for name, dims in plain.items() if dim in dims)
-        groups.setdefault(dim if dim in windowed else users, []).append(dim)
+        alike = (users, dim in array.x_dims, dim in array.y_dims)
+        groups.setdefault(dim if dim in windowed else alike, []).append(dim)
     return tuple(
         Loop(
             "".join(NAMES.get(dim, f"X{dim}") for dim in dims),
@@ -164,6 +176,3 @@ def rank(loop: Loop, allowed: tuple[str, ...]) -> int | None:
     if not loop.dims or any(dim not in allowed for dim in loop.dims):
         return None
     return min(allowed.index(dim) for dim in loop.dims)
-
-
-assert set(NAMES) == set(LEGEND)

@@ -69,32 +69,31 @@ def kernels(events: Sequence[Event], *, on_device: bool) -> list[Kernel]:
     ``on_device`` takes the device's kernels, otherwise the operators of the host are the kernels.
     """
     ranges = _Ranges([event for event in events if event.kind == "range"])
-    timed = _device_kernels(events) if on_device else _exclusive(events)
     found = []
-    for event, moment_ns, time_ns in timed:
-        run, node = ranges.at(moment_ns)
+    for event, cause_ns, time_ns in _caused(events) if on_device else _exclusive(events):
+        # Without a known cause the node is not known; the moment it ran still tells the forward pass.
+        run, node = ranges.at(event.start_ns if cause_ns is None else cause_ns)
         if run:
-            found.append(Kernel(event.name, node, run, time_ns * 1e-9))
+            found.append(Kernel(event.name, "" if cause_ns is None else node, run, time_ns * 1e-9))
     return found
 
 
-def _device_kernels(events: Sequence[Event]) -> list[tuple[Event, int, int]]:
+def _caused(events: Sequence[Event]) -> list[tuple[Event, int | None, int]]:
     """(kernel, when the host caused it, its duration): kernels run later than the range that launched them."""
     operators = {event.id: event.start_ns for event in events if event.kind == "operator"}
     launches = {event.id: event.start_ns for event in events if event.kind == "launch"}
-    timed = []
-    for event in events:
-        if event.kind == "kernel":
-            caused = operators.get(event.linked, launches.get(event.id))
-            if caused is not None:
-                timed.append((event, caused, event.end_ns - event.start_ns))
-    return timed
+    return [
+        (event, operators.get(event.linked, launches.get(event.id)), event.end_ns - event.start_ns)
+        for event in events
+        if event.kind == "kernel"
+    ]
 
 
-def _exclusive(events: Sequence[Event]) -> list[tuple[Event, int, int]]:
+def _exclusive(events: Sequence[Event]) -> list[tuple[Event, int | None, int]]:
     """(operator, its start, its time without the operators it calls), by nesting in time on each thread."""
     operators = sorted(
-        (event for event in events if event.kind == "operator"), key=lambda item: (item.thread, item.start_ns, -item.end_ns)
+        (event for event in events if event.kind == "operator"),
+        key=lambda item: (item.thread, item.start_ns, -item.end_ns),
     )
     own = [event.end_ns - event.start_ns for event in operators]
     stack: list[int] = []

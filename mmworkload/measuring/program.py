@@ -82,7 +82,7 @@ def bind(traced: Traced, built: Built, device: torch.device) -> Program:
     leaves, structure = _pytree.tree_flatten((built.args, built.kwargs))
     expected = traced.program.call_spec.in_spec
     if expected is not None and structure != expected:
-        raise ModelError(f"{name}: two builds of the model gave inputs of different structure: {expected} and {structure}")
+        raise ModelError(f"{name}: two builds of the model gave inputs of different structure: {expected}, {structure}")
     remaining = iter(leaves)
     values: list[Any] = []
     # The names under which the layer graph knows the placeholders (tracing.walk).
@@ -96,7 +96,7 @@ def bind(traced: Traced, built: Built, device: torch.device) -> Program:
             key = str(spec.target)
             value = by_name[key] = _tensor(traced, built.module, key, device)
         else:
-            raise ModelError(f"{name}: the traced program takes {spec.arg} ({spec.kind.name}), which cannot be measured")
+            raise ModelError(f"{name}: the traced program takes {spec.arg} ({spec.kind.name}), which is not supported")
         values.append(value)
     written = {tensor.storage for tensor in traced.graph.tensors.values() if tensor.kind == "state"}
     pristine = tuple((value, value.detach().clone()) for key, value in by_name.items() if key in written)
@@ -117,8 +117,8 @@ def _tensor(traced: Traced, module: torch.nn.Module, path: str, device: torch.de
         value = traced.program.constants.get(path)
     if not isinstance(value, torch.Tensor) or isinstance(value, FakeTensor):
         raise ModelError(
-            f"{traced.graph.model}: the model on {device} has no tensor '{path}', which its trace reads. Keep tensors as"
-            " parameters, buffers or attributes of modules, not in lists or closures."
+            f"{traced.graph.model}: the model on {device} has no tensor '{path}', which its trace reads. Keep tensors"
+            " as parameters, buffers or attributes of modules, not in lists or closures."
         )
     return value.to(device)
 
@@ -188,7 +188,7 @@ def _interpreter() -> type[Interpreter]:
                 return super().run_node(n)
             inner = region_of(self.module, n)  # type: ignore[arg-type]
             if inner is not None:
-                operands = self.map_nodes_to_values(tuple(region_operands(n)), n)
+                operands: Any = self.map_nodes_to_values(tuple(region_operands(n)), n)
                 with _region_context(n):
                     return type(self)(inner, f"{self.prefix}{n.name}/").run(*operands)
             with record_function(f"{NODE}{self.prefix}{n.name}"):

@@ -44,7 +44,8 @@ class Spread:
 class LayerTime:
     """One layer of the traced graph: the durations of its kernels, not the wall time of its range.
 
-    ``kernels`` is how many kernels (on the CPU: operators) one run launches.
+    ``kernels`` is how many kernels one run launches, copies and fills included; on the CPU, how many operators it runs,
+    those inside others too.
     """
 
     layer: str
@@ -68,7 +69,7 @@ class Measurement:
     unattributed_s: kernel time of views and other nodes that are no layer, median per run.
     kernel_difference: share of kernel time by which the kernels of eager and graph differ, 0 to 1.
     peak_memory_bytes: ``model`` (parameters and buffers), ``data`` (inputs), ``intermediates`` and ``total``.
-    only: the stage globs of ``--only``; empty for the whole model.
+    only: the stage globs of ``--only``, which choose the rows of ``layers``; all else is of the whole model.
     provenance: device, driver, clocks, versions, threads, settings, git revision, command, date.
     """
 

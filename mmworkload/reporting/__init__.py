@@ -1,0 +1,1 @@
+"""Results for readers: tables on the terminal and one HTML file."""

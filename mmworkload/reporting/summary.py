@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from mmworkload.validating.result import GroupRow, Part, Validation
 
 
+# Distance of the quartiles over the median, from which a measurement is called unsteady.
+UNSTEADY = 0.1
+
+
 def sentences(validation: Validation) -> Iterator[str]:
     """What a reader should know first; the caveats are in :func:`caveats`."""
     v = validation
@@ -50,8 +54,8 @@ def _stragglers(v: Validation) -> Iterator[str]:
         return
     if v.stragglers_agree:
         yield (
-            f"The straggler modality is {measured.modality} on both sides: its encoder takes {times(measured.ratio)} the"
-            f" time of the others (their mean) measured, {times(simulated.ratio)} simulated."
+            f"The straggler modality is {measured.modality} on both sides: its encoder takes {times(measured.ratio)}"
+            f" the time of the others (their mean) measured, {times(simulated.ratio)} simulated."
         )
     else:
         yield (
@@ -80,11 +84,18 @@ def caveats(validation: Validation) -> Iterator[str]:
             f"Not the user's kernels: eager and graph run different kernels for {share(gaps.kernel_difference)} of the"
             " kernel time, and the measured rows are those of the graph."
         )
-    yield (
-        f"Run node by node, the graph takes {times(gaps.graph_over_eager)} the time of the eager model; the kernels of"
-        f" all layers add up to {times(gaps.layers_over_eager)} of it. {share(gaps.idle_share)} of the eager time is in"
-        " no kernel: idle and dispatch, which no share includes."
-    )
+    yield f"Run node by node, the graph takes {times(gaps.graph_over_eager)} the time of the eager model."
+    if gaps.idle_share is None:
+        yield f"The end-to-end times are of the whole model, the layers those of {', '.join(gaps.only)}."
+    else:
+        yield (
+            f"The kernels of all layers add up to {times(gaps.layers_over_eager)} the eager time."
+            f" {share(gaps.idle_share)} of it is in no kernel: idle, dispatch, or a machine busy with other work. No"
+            " share includes it."
+        )
+    first, third = gaps.eager_quartiles_s
+    if third - first > UNSTEADY * gaps.eager_s:
+        yield f"The machine was unsteady: half of the eager runs took between {si(first, 's')} and {si(third, 's')}."
     if gaps.unattributed_s:
         yield f"{si(gaps.unattributed_s, 's')} of kernel time belong to views and other nodes that are no layer."
     yield f"Precision: {v.measured_precision} measured; simulated {v.simulated_precision}."
@@ -92,9 +103,9 @@ def caveats(validation: Validation) -> Iterator[str]:
     yield from _missing("measured", gaps.unmeasured)
     yield from _missing("simulated", gaps.unsimulated)
     yield from _missing("traced", gaps.untraced)
-    yield from _some(gaps.fallback, f"{v.simulator} could not answer for", "; the roofline did")
-    yield from _some(gaps.floored, "Raised to a physical bound, because the simulator undercut it:", "")
-    yield from _some(gaps.dead, "No output needs", "; they run and count all the same")
+    yield from _some(gaps.fallback, f"that {v.simulator} could not answer for: the roofline did")
+    yield from _some(gaps.floored, "raised to a physical bound, which the simulator undercut")
+    yield from _some(gaps.dead, "whose result nobody needs: eager execution runs them all the same")
     if gaps.unknown:
         yield f"Operators without a lowering, in neither side's shares: {_calls(gaps.unknown)}."
     if gaps.ignored:
@@ -109,11 +120,11 @@ def _missing(how: str, names: tuple[str, ...]) -> Iterator[str]:
         yield f"{plural(len(names), 'layer')} not {how}: {shown}."
 
 
-def _some(part: Part, before: str, after: str) -> Iterator[str]:
+def _some(part: Part, what: str) -> Iterator[str]:
     if part.layers:
         yield (
-            f"{before} {plural(part.layers, 'layer')} ({share(part.measured_share)} of the measured,"
-            f" {share(part.simulated_share)} of the simulated time){after}."
+            f"{plural(part.layers, 'layer')} ({share(part.measured_share)} of the measured,"
+            f" {share(part.simulated_share)} of the simulated time) {what}."
         )
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from mmworkload.reporting.units import GAP, TIMES
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.measure import Measurement
 
 # What a stream that is not Unicode gets instead, one character for one.
-_PLAIN = str.maketrans({"–": "-", "×": "x", "µ": "u", "…": "~", "·": ",", "█": "#", "▌": "#", "─": "-", "²": "2"})
+_PLAIN = str.maketrans({GAP: "-", TIMES: "x", "µ": "u", "…": "~", "█": "#", "▌": "#", "▀": "'", "▄": ".", "²": "2"})
 _SHORTEST_NAME = 10
 
 
@@ -30,6 +32,13 @@ def bar(value: float | None, width: int = 10) -> str:
     """A share of one as a bar, in steps of half a character."""
     halves = round(2 * width * min(1.0, value or 0.0))
     return "█" * (halves // 2) + "▌" * (halves % 2)
+
+
+def paired_bar(above: float | None, below: float | None, width: int = 12) -> str:
+    """Two shares of one as one line of half-high bars."""
+    upper, lower = (round(width * min(1.0, value or 0.0)) for value in (above, below))
+    both, longer = min(upper, lower), max(upper, lower)
+    return "█" * both + ("▀" if upper > lower else "▄") * (longer - both)
 
 
 @dataclass(frozen=True)
@@ -71,21 +80,36 @@ Cell = str | Name | Prose
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> RenderableType:
-    """A table; each of ``columns`` begins with ``<`` or ``>``, its alignment. Plain cells are never shortened while
-    a :class:`Name` or :class:`Prose` can be."""
+    """A table; each of ``columns`` begins with ``<`` or ``>``, its alignment. Only a :class:`Name` and a
+    :class:`Prose` give way to the width; where that is not enough the table is wider than the terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    needed = 3 * (len(columns) - 1)
     made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
     for index, column in enumerate(columns):
-        flexible = any(not isinstance(row[index], str) for row in rows)
-        made.add_column(
-            Text(column[1:]), justify="left" if column[0] == "<" else "right", no_wrap=not flexible, overflow="ellipsis"
-        )
+        cells = [row[index] for row in rows]
+        widest = max((len(cell) for cell in cells if isinstance(cell, str)), default=0)
+        names = [len(cell.text) for cell in cells if not isinstance(cell, str)]
+        least = max(widest, len(column) - 1, min(_SHORTEST_NAME, max(names, default=0)))
+        justify: Literal["left", "right"] = "left" if column[0] == "<" else "right"
+        made.add_column(Text(column[1:]), justify=justify, no_wrap=not names, min_width=least)
+        needed += least
     for row in rows:
         made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-    return made
+    return _AtLeast(made, needed)
+
+
+@dataclass(frozen=True)
+class _AtLeast:
+    """Renders in ``width`` columns where there are fewer: rich drops columns instead."""
+
+    content: RenderableType
+    width: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.content, options.update(width=max(self.width, options.max_width)))
 
 
 def section(title: str, *parts: RenderableType) -> RenderableType:
@@ -95,6 +119,17 @@ def section(title: str, *parts: RenderableType) -> RenderableType:
 
     heading = [Text(title, style="bold")] if title else []
     return Group(*heading, *(Text(part) if isinstance(part, str) else part for part in parts))
+
+
+def bullets(lines: Iterable[str]) -> RenderableType:
+    """A list with hanging indents; the lines are taken literally."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table.grid(padding=(0, 1, 0, 0))
+    for line in lines:
+        made.add_row("-", Text(line))
+    return made
 
 
 def print_out(*renderables: RenderableType, stream: TextIO | None = None) -> None:
@@ -109,7 +144,7 @@ def print_out(*renderables: RenderableType, stream: TextIO | None = None) -> Non
         with console.capture() as capture:
             if index:
                 console.print()
-            console.print(renderable)
+            console.print(renderable, crop=False)
         text = "\n".join(line.rstrip() for line in capture.get().split("\n"))
         if plain:
             encoding = target.encoding

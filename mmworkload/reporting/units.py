@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-GAP = "–"
+GAP = "\N{EN DASH}"
+TIMES = "\N{MULTIPLICATION SIGN}"
 _PREFIXES = {-5: "f", -4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
 
 
@@ -36,10 +37,10 @@ def times(value: float | None) -> str:
     if value is None:
         return GAP
     if value == 0:
-        return "0×"
+        return f"0{TIMES}"
     digits, exponent = f"{value:.2e}".split("e")
     rounded = float(digits) * 10 ** int(exponent)
-    return f"{rounded:,.{max(0, 2 - int(exponent))}f}×"
+    return f"{rounded:,.{max(0, 2 - int(exponent))}f}{TIMES}"
 
 
 def coefficient(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 A file is written beside its place, flushed to the disk and renamed, so a reader sees a whole file or none, whoever
 else writes and whenever a writer is killed. Successes and failures lie apart. Of the failures a timeout counts only
-while the limit asked for is not larger than the one it ran into; the others hold until :meth:`Cache.forget_failures`.
+while the limit asked for is not larger than the one it ran into.
 """
 
 from __future__ import annotations
@@ -89,14 +89,6 @@ class Cache:
                 self._path("failures", key).unlink(missing_ok=True)
         except (MmworkloadError, OSError) as error:
             self._warn(f"results are not kept: {error}")
-
-    def forget_failures(self) -> int:
-        """Removes every failure, so that all are tried again; returns how many there were."""
-        count = 0
-        for path in sorted((self.root / "failures").glob("*/*.json")):
-            path.unlink(missing_ok=True)
-            count += 1
-        return count
 
     def _path(self, kind: str, key: str) -> Path:
         return self.root / kind / key[:2] / f"{key}.json"

@@ -2,38 +2,29 @@
 
 What runs where: multiply-accumulates, and rank-1 outer products (a matrix product with a reduction of one), run on the
 array and are answered by the chosen simulator; every other operation runs on the vector unit in closed form. Attention
-masks are not used: hardware without support for them computes the full rectangle. The vector operations of a layer
-with MAC work follow it on data that are on the chip.
+masks are not used: hardware without support for them computes the full rectangle. A layer's vector operations follow
+its MAC work, on data that are on the chip; what the layer reads or writes beyond the operands of its loop nests (a
+bias) comes on top.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import SimulationError, UnavailableError, UnknownNameError
-from mmworkload.graph import LayerGraph, Part, Workload
-from mmworkload.layer import Layer
+from mmworkload.graph import LayerGraph, Workload
 from mmworkload.plugins import plugins
 from mmworkload.problem import ROLES, Problem, Role
 from mmworkload.simulating.cache import ERROR, Cache, Failure
-from mmworkload.simulating.estimate import (
-    Estimate,
-    Fidelity,
-    Job,
-    Options,
-    Simulator,
-    check,
-    compulsory_elements,
-)
+from mmworkload.simulating.estimate import Estimate, Fidelity, Job, Options, Simulator, check
 from mmworkload.simulating.result import LayerResult, Simulation
-from mmworkload.simulating.rollup import OnChip, critical_path_s, moved_bits, on_chip
+from mmworkload.simulating.rollup import OnChip, critical_path_s, on_chip
 from mmworkload.simulating.roofline import closed_form
-from mmworkload.simulating.vector import vector_cost
+from mmworkload.simulating.rows import Answer, layer_row
 from mmworkload.simulating.workers import WorkerPool
 
 AUTO = ("timeloop", "zigzag", "roofline")
@@ -87,14 +78,6 @@ def choose(name: str, arch: Architecture) -> Choice:
     raise UnavailableError(f"no simulator can run. {'; '.join(reasons)}")
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """The checked estimate of one problem, and why it is not the chosen simulator's (empty when it is)."""
-
-    estimate: Estimate
-    note: str = ""
-
-
 def simulate(
     source: LayerGraph | Workload,
     arch: Architecture,
@@ -142,23 +125,21 @@ def simulate(
     unique = {problem.key: problem for problem in as_run.values()}
 
     store = (cache if isinstance(cache, Cache) else Cache()) if cache else None
-    if store is not None and retry:
-        store.forget_failures()
-    task = _Task(arch, chosen, options or Options(), workers, store, progress or (lambda done, total: None))
+    task = _Task(arch, chosen, options or Options(), workers, store, retry, progress or (lambda done, total: None))
     answers, hits = task.answer(unique)
 
     rows: list[LayerResult] = []
-    components: Counter[str] = Counter()
+    components: dict[str, float] = {}
     path_s = 0.0
     for index, part in enumerate(workload.parts):
         latency_s = {}
         for layer in part.graph.layers:
             own = {key: answers[as_run[key].key] for key in (work.problem.key for work in layer.work) if key in as_run}
-            row, energy_j = _layer_row(layer, part, part.name or str(index), arch, bits, own)
+            row, energy_j = layer_row(layer, part, part.name or str(index), arch, bits, own)
             rows.append(row)
             latency_s[layer.name] = row.latency_s
             for component, joules in energy_j.items():
-                components[component] += joules * part.count
+                components[component] = components.get(component, 0.0) + joules * part.count
         # Runs of a part that do not follow each other take the time of one; a probability still scales it.
         times = part.count if part.sequential else min(part.count, 1.0)
         path_s += times * critical_path_s(part.graph, latency_s)
@@ -177,7 +158,7 @@ def simulate(
         traced_dtype=", ".join(dict.fromkeys(graph.dtype for graph in graphs)),
         layers=tuple(rows),
         critical_path_s=path_s,
-        energy_by_component_j={} if no_energy else dict(components),
+        energy_by_component_j={} if no_energy else components,
         on_chip=_on_chip(workload, arch, bits),
         runs=runs,
         unique_problems=len(unique),
@@ -197,12 +178,13 @@ class _Task:
     options: Options
     workers: int | None
     store: Cache | None
+    retry: bool
     progress: Progress
 
-    def answer(self, problems: dict[str, Problem]) -> tuple[dict[str, _Answer], int]:
+    def answer(self, problems: dict[str, Problem]) -> tuple[dict[str, Answer], int]:
         """Problem key to answer, and how many were known. Two problems that give one job are one run."""
         simulator = self.chosen.simulator
-        answers: dict[str, _Answer] = {}
+        answers: dict[str, Answer] = {}
         waiting: dict[str, tuple[Job, list[str]]] = {}
         hits = 0
         self.progress(0, len(problems))
@@ -215,16 +197,17 @@ class _Task:
         for key, problem in problems.items():
             try:
                 job = simulator.prepare(problem, self.arch, self.options)
+                if simulator.in_process:
+                    settle([key], simulator.run(job, Path()))
+                    continue
             except SimulationError as error:
                 settle([key], Failure(ERROR, str(error), self.options.limit_s))
                 continue
-            if simulator.in_process:
-                settle([key], simulator.run(job, Path()))
-            elif job.key in waiting:
+            if job.key in waiting:
                 waiting[job.key][1].append(key)
             else:
                 known = self.store.get(job.key, job.limit_s) if self.store else None
-                if known is None:
+                if known is None or (self.retry and isinstance(known, Failure)):
                     waiting[job.key] = (job, [key])
                 else:
                     hits += 1
@@ -239,95 +222,17 @@ class _Task:
                     settle(keys, result)
         return answers, hits
 
-    def _checked(self, problem: Problem, result: Estimate | Failure) -> _Answer:
+    def _checked(self, problem: Problem, result: Estimate | Failure) -> Answer:
         """The estimate, raised to the physical floors; the roofline's where the simulator has none or a wrong one."""
         simulator = self.chosen.simulator
         if isinstance(result, Estimate):
             try:
                 tolerance = getattr(simulator, "mac_tolerance", 0.0)
-                return _Answer(check(result, problem, self.arch, mac_tolerance=tolerance))
+                return Answer(check(result, problem, self.arch, mac_tolerance=tolerance))
             except SimulationError as error:
                 result = Failure(ERROR, str(error), self.options.limit_s)
         reason = " ".join(result.message.split())[:200]
-        return _Answer(closed_form(problem, self.arch), f"{simulator.name} gave no answer ({result.kind}): {reason}")
-
-
-def _layer_row(
-    layer: Layer, part: Part, part_name: str, arch: Architecture, bits: int, answers: dict[str, _Answer]
-) -> tuple[LayerResult, dict[str, float]]:
-    """The row of one layer, and its joules by component."""
-    dram = next(iter(arch.levels))
-    cycles, raw_cycles, dram_bytes, points = 0, 0, 0, 0
-    energy_j: Counter[str] = Counter()
-    shares: Counter[str] = Counter()
-    notes, names = [], []
-    no_energy = False
-
-    def add_vector(operations: int, read_bits: int = 0, write_bits: int = 0, times: int = 1) -> None:
-        nonlocal cycles, raw_cycles, dram_bytes
-        cost = vector_cost(arch, operations, read_bits, write_bits)
-        cycles += cost.cycles * times
-        raw_cycles += cost.cycles * times
-        dram_bytes += cost.dram_bytes * times
-        shares[cost.bound] += cost.cycles * times
-        for component, joules in cost.energy_j.items():
-            energy_j[component] += joules * times
-
-    for work in layer.work:
-        answer = answers.get(work.problem.key)
-        if answer is None:
-            read, written = _operand_bits(work.problem, bits)
-            add_vector(work.problem.points, read, written, work.count)
-            continue
-        estimate = answer.estimate
-        names.append(estimate.simulator)
-        notes.append(answer.note)
-        points += work.macs
-        cycles += estimate.cycles * work.count
-        raw_cycles += (estimate.cycles if estimate.floored_from is None else estimate.floored_from) * work.count
-        shares[estimate.bound] += estimate.cycles * work.count
-        no_energy |= not estimate.energy_j
-        for component, joules in estimate.energy_j.items():
-            energy_j[component] += joules * work.count
-        traffic = estimate.traffic_bytes.get(dram)
-        moved = sum(_operand_bits(work.problem, bits)) // 8 if traffic is None else sum(traffic.values())
-        dram_bytes += moved * work.count
-    if layer.work:
-        if layer.vector_ops:
-            add_vector(layer.vector_ops)
-    else:
-        add_vector(layer.vector_ops, *moved_bits(part.graph, layer, bits))
-    if layer.placement == "host":
-        notes.append("runs on the host; charged to this accelerator's vector unit")
-    if layer.dead:
-        notes.append("no output depends on it")
-    row = LayerResult(
-        layer=layer.name,
-        part=part_name,
-        weight=part.count,
-        op=layer.op,
-        stage=layer.stage,
-        modality=layer.modality,
-        macs=layer.macs,
-        outer_macs=layer.outer_macs,
-        count=sum(work.count for work in layer.work),
-        cycles=cycles,
-        latency_s=cycles / (arch.clock_mhz * 1e6),
-        energy_j=None if no_energy else sum(energy_j.values()),
-        utilization=points / (cycles * arch.elements) if cycles else 0.0,
-        bound=shares.most_common(1)[0][0] if shares else "memory",
-        dram_bytes=dram_bytes,
-        simulator="+".join(dict.fromkeys(names)) or "roofline",
-        floored_from=raw_cycles if raw_cycles < cycles else None,
-        note="; ".join(dict.fromkeys(note for note in notes if note)),
-    )
-    return row, dict(energy_j)
-
-
-def _operand_bits(problem: Problem, bits: int) -> tuple[int, int]:
-    """(read, written) bits of the operands in the precision of the run, each element once."""
-    read = sum(compulsory_elements(problem, item) for item in problem.operands if item.role != "output")
-    return read * bits, compulsory_elements(problem, problem.output) * bits
+        return Answer(closed_form(problem, self.arch), f"{simulator.name} gave no answer ({result.kind}): {reason}")
 
 
 def _on_chip(workload: Workload, arch: Architecture, bits: int) -> OnChip | None:

@@ -42,7 +42,8 @@ class Value:
 
 @dataclass(frozen=True)
 class Call:
-    """``operator`` without overload (``aten.conv2d``), arguments by schema name with defaults filled in, outputs."""
+    """``operator`` without overload and in-place mark (``aten.conv2d``), arguments by schema name with defaults filled
+    in (an ``out=`` tensor is not among them), outputs."""
 
     operator: str
     args: dict[str, Any]
@@ -117,15 +118,18 @@ def registry() -> dict[str, Lowering]:
     return _REGISTRY
 
 
-def find(operator: str) -> Lowering | None:
-    """The lowering of an operator; ``aten.add_`` and ``aten.__iadd__`` are found under ``aten.add``."""
-    known = registry()
-    if operator in known:
-        return known[operator]
+def plain(operator: str) -> str:
+    """The operator without in-place mark: ``aten.add`` for ``aten.add_``, ``aten.__and__`` for ``aten.__iand__``."""
+    if operator in registry():
+        return operator
     namespace, _, name = operator.rpartition(".")
-    plain = name
     if name.startswith("__i") and name.endswith("__"):
-        plain = "__" + name[3:]
+        name = "__" + name[3:]
     elif name.endswith("_") and not name.endswith("__"):
-        plain = name[:-1]
-    return known.get(f"{namespace}.{plain}")
+        name = name[:-1]
+    return f"{namespace}.{name}"
+
+
+def find(operator: str) -> Lowering | None:
+    """The lowering of an operator; that of ``aten.add_`` is found under ``aten.add``."""
+    return registry().get(plain(operator))

@@ -1,7 +1,8 @@
 """The one table of operators that may be left out of the graph, each with its reason.
 
 An entry is only a permission: a call is ignored when its outputs really share memory with its inputs (or it has no
-tensor output); the same operator that copies (``reshape`` of a transposed tensor) is lowered as the copy it is.
+tensor output); the same operator that copies (``reshape`` of a transposed tensor) or computes (``dropout_`` in
+training, ``einsum`` that sums) is lowered as what it is.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 VIEW = "gives a view of its input"
 SAME = "gives its input itself in inference"
 CHECK = "checks or reads metadata"
+CONSTANT = "brings a constant of the forward pass into the graph"
 
 IGNORED: dict[str, str] = {
     **{
@@ -20,24 +22,24 @@ IGNORED: dict[str, str] = {
             "select", "narrow", "split", "split_with_sizes", "chunk", "tensor_split", "hsplit", "vsplit", "dsplit",
             "unbind", "diagonal", "as_strided", "unfold", "view_as_real", "view_as_complex", "real", "imag", "conj",
             "_conj", "_neg_view", "alias", "detach", "ravel", "unsafe_chunk", "unsafe_split",
-            "unsafe_split_with_sizes", "atleast_1d", "atleast_2d", "atleast_3d", "meshgrid",
+            "unsafe_split_with_sizes", "atleast_1d", "atleast_2d", "atleast_3d", "meshgrid", "einsum",
+            "linalg_diagonal", "cartesian_prod",
         )
     },
     **{
         f"aten.{name}": SAME
         for name in (
-            "contiguous", "to", "_to_copy", "type_as", "dropout", "feature_dropout", "alpha_dropout",
-            "lift_fresh_copy", "lift_fresh", "lift", "requires_grad_", "set_", "clone", "positive", "resolve_conj",
-            "resolve_neg", "float", "pad", "constant_pad_nd", "repeat", "data",
+            "contiguous", "to", "type_as", "dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout",
+            "lift_fresh", "lift", "requires_grad_", "positive", "resolve_conj", "resolve_neg", "conj_physical", "data",
         )
     },
+    "aten.lift_fresh_copy": CONSTANT,
     **{
         f"aten.{name}": CHECK
         for name in (
             "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_size", "sym_stride", "sym_numel",
             "sym_storage_offset", "sym_constrain_range", "sym_constrain_range_for_size",
             "_functional_sym_constrain_range", "is_same_size", "size", "stride", "numel", "dim", "is_nonzero",
-            "_is_all_true", "_is_any_true",
         )
     },
 }  # fmt: skip

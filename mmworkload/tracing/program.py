@@ -9,8 +9,10 @@ import os
 import traceback
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mmworkload.models
 from mmworkload.errors import ModelError
 
 if TYPE_CHECKING:
@@ -79,11 +81,14 @@ def _quiet() -> Iterator[None]:
 
 
 def user_frame(error: BaseException) -> str:
-    """``file:line in function`` of the innermost frame outside torch, where the user can act."""
+    """``file:line in function`` of the innermost frame outside torch and the tracer, where the user can act."""
+    import torch
+
+    # By place and not by name: a user's file may well lie in a folder called mmworkload.
+    own = (str(Path(torch.__file__).parent) + os.sep, str(Path(__file__).parent) + os.sep, mmworkload.models.__file__)
     place = ""
     for frame in traceback.extract_tb(error.__traceback__):
-        parts = frame.filename.replace("\\", "/").split("/")
-        if "torch" not in parts and "mmworkload" not in parts and not frame.filename.startswith("<"):
+        if not frame.filename.startswith(("<", *own)):
             place = f"{frame.filename}:{frame.lineno} in {frame.name}"
     return place
 

@@ -72,10 +72,8 @@ def modalities(layers: Sequence[Layer], inputs: Sequence[InputInfo]) -> dict[str
 
 def _rule(layer: Layer, rules: Mapping[str, str]) -> str | None:
     for glob in rules:
-        if any(fnmatch.fnmatchcase(name, glob) for name in (layer.module, layer.name)):
-            return glob
         # A rule for a module holds for all inside it.
-        if layer.module.startswith(glob + "."):
+        if any(fnmatch.fnmatchcase(name, glob) for name in (layer.name, *_prefixes(layer.module))):
             return glob
     return None
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from mmworkload.errors import ModelError
 from mmworkload.graph import Coverage, InputInfo
 from mmworkload.layer import Layer, Tensor, TensorKind
-from mmworkload.tracing.call import Call, Lowered, Value, find
-from mmworkload.tracing.ignored import CHECK, IGNORED, SAME, VIEW
+from mmworkload.tracing.call import Call, Lowered, Value, find, plain
+from mmworkload.tracing.ignored import IGNORED, SAME
 
 if TYPE_CHECKING:
     import torch
@@ -126,8 +126,12 @@ class _Walk:
             InputKind.USER_INPUT: "input",
         }
         nodes = {node.name: node for node in self.program.graph.nodes if node.op == "placeholder"}
+        signature = self.program.graph_signature
+        arguments = {
+            getattr(spec.arg, "name", "") for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT
+        }
         users = []
-        for spec in self.program.graph_signature.input_specs:
+        for spec in signature.input_specs:
             node = nodes.get(getattr(spec.arg, "name", ""))
             found = list(_tensors(node.meta.get("val"))) if node is not None else []
             if node is None or not found:
@@ -137,6 +141,9 @@ class _Walk:
             token = node.name if kind == "input" else str(spec.target)
             if kind == "input":
                 users.append(token)
+            elif token in arguments:
+                # A module may have a parameter and its forward an argument of one name.
+                token = f"{token}:{kind}"
             known = self.latest.get(_storage(fake))
             if known is None:
                 self.new_tensor(token, fake, kind, token)
@@ -151,11 +158,12 @@ class _Walk:
         call, mutated = self.call(node, name, outputs)
         fresh = [fake for fake in outputs if _storage(fake) not in self.latest]
         reason = IGNORED.get(name) or IGNORED.get(name.rstrip("_"))
-        if reason and not fresh and (not mutated or reason in (VIEW, SAME)):
-            # A mutating schema in this table (detach_, squeeze_) changes metadata only.
-            self.ignored[(name, module, reason)] += 1
-            return
-        if reason == CHECK:
+        if reason == SAME and call.get("train") is False and call.tensors:
+            # Dropout in inference is its input; older torch gives the fake result a storage of its own.
+            self.latest.update((_storage(fake), call.tensors[0].tensor) for fake in fresh)
+            fresh = []
+        # A mutating schema in this table (detach_, squeeze_) changes metadata only, except dropout_ in training.
+        if reason and not fresh and not (mutated and call.get("train")):
             self.ignored[(name, module, reason)] += 1
             return
         if not outputs and not mutated:
@@ -171,6 +179,7 @@ class _Walk:
         schema = getattr(node.target, "_schema", None)
         args: dict[str, Any] = {}
         mutated: list[torch.Tensor] = []
+        in_place = False
         if schema is None:
             raw = {f"arg{i}": item for i, item in enumerate(node.args)} | dict(node.kwargs)
             args = {key: self.argument(item) for key, item in raw.items()}
@@ -182,11 +191,14 @@ class _Walk:
                     item = node.kwargs[spec.name]
                 else:
                     item = spec.default_value
-                args[spec.name] = self.argument(item)
+                # What stands in an out= tensor is not an argument.
+                if not spec.is_out:
+                    args[spec.name] = self.argument(item)
                 if spec.alias_info is not None and spec.alias_info.is_write:
+                    in_place = in_place or not spec.is_out
                     mutated += [fake for part in _nodes(item) for fake in _tensors(part.meta.get("val"))]
         values = tuple(replace(self.value(fake), tensor="") for fake in outputs)
-        return Call(name, args, values, in_place=bool(mutated)), mutated
+        return Call(plain(name), args, values, in_place), mutated
 
     def argument(self, item: Any) -> Any:
         if hasattr(item, "meta"):
@@ -217,31 +229,28 @@ class _Walk:
         pairs = lowered.reads if lowered.reads is not None else tuple((value, value.bytes) for value in call.tensors)
         for value, size in pairs:
             if value.tensor:
-                reads[value.tensor] = reads.get(value.tensor, 0) + size
-        written: list[tuple[torch.Tensor, int, str]] = []
-        seen: set[int] = set()
+                # A tensor that is read twice (x * x, a repeated row, overlapping windows) must move once.
+                size += reads.get(value.tensor, 0)
+                reads[value.tensor] = min(size, self.tensors[value.tensor].bytes)
+        by_storage: dict[int, tuple[torch.Tensor, int, str]] = {}
         for fake in mutated:
             storage = _storage(fake)
-            if storage in seen:
-                continue
-            seen.add(storage)
-            before = self.latest.get(storage)
-            view = self.value(fake)
-            if before is not None:
-                # A write of a part keeps the rest of the old version: a dependence without traffic.
-                whole = view.unique >= self.tensors[before].elements
-                if not whole or before not in reads:
-                    if not whole:
-                        reads.setdefault(before, 0)
-                    elif lowered.reads is None:
-                        reads.setdefault(before, view.bytes)
-            written.append((fake, view.bytes, before or ""))
+            before = self.latest.get(storage, "")
+            part = self.value(fake).bytes
+            size = part + by_storage[storage][1] if storage in by_storage else part
+            if before:
+                whole = self.tensors[before].bytes
+                size = min(size, whole)
+                if part < whole:
+                    # A write of a part keeps the rest of the old version: a dependence without traffic.
+                    reads.setdefault(before, 0)
+            by_storage[storage] = (fake, size, before)
         for fake in outputs:
-            storage = _storage(fake)
-            if storage in seen or storage in self.latest:
-                continue
-            seen.add(storage)
-            written.append((fake, self.value(fake).bytes, ""))
+            storage, size = _storage(fake), self.value(fake).bytes
+            # Of several views of one new tensor the largest stands for it.
+            if storage not in self.latest and (storage not in by_storage or by_storage[storage][1] < size):
+                by_storage[storage] = (fake, size, "")
+        written = list(by_storage.values())
         if lowered.write_bytes is not None:
             # Some outputs are workspace (statistics, indices): the first is what the lowering speaks of.
             sizes_first = [lowered.write_bytes] + [0] * len(written)
@@ -430,4 +439,4 @@ def _dtype(fake: torch.Tensor) -> str:
 
 
 def _bits(fake: torch.Tensor) -> int:
-    return 1 if _dtype(fake) == "bool1" else fake.element_size() * 8
+    return fake.element_size() * 8

@@ -26,7 +26,8 @@ def compare(graph: LayerGraph, measurement: Measurement, simulation: Simulation)
         variant=graph.variant,
         batch=graph.batch,
         device=measurement.device,
-        measured_precision=measurement.dtype,
+        device_name=str(measurement.provenance.get("device_name", measurement.device)),
+        measured_precision=_precision(measurement),
         arch=simulation.arch,
         simulator=simulation.simulator,
         simulator_version=simulation.version,
@@ -37,6 +38,7 @@ def compare(graph: LayerGraph, measurement: Measurement, simulation: Simulation)
         layers=rows,
         stages=_groups(rows, lambda row: row.stage),
         modalities=_groups(rows, lambda row: row.modality),
+        operators=_groups(rows, lambda row: row.op),
         all_layers=_correlation(rows),
         mac_layers=_correlation(row for row in rows if row.macs),
         measured_straggler=_straggler(rows, lambda sides: sides.measured_s),
@@ -56,6 +58,15 @@ def _require_same(graph: LayerGraph, measurement: Measurement, simulation: Simul
         )
 
 
+def _precision(measurement: Measurement) -> str:
+    """The type, and where tensor cores round its products to TF32."""
+    settings = (("matrix products", "tf32_matmul"), ("convolutions", "tf32_conv"))
+    rounded = [what for what, key in settings if measurement.provenance.get(key) == "tf32"]
+    if measurement.dtype != "float32" or not rounded:
+        return measurement.dtype
+    return f"{measurement.dtype} (TF32 in {' and '.join(rounded)})"
+
+
 def _layer_rows(graph: LayerGraph, measurement: Measurement, simulation: Simulation) -> tuple[LayerRow, ...]:
     """Layers in program order, then those that only a side knows."""
     traced = {layer.name: layer for layer in graph}
@@ -73,8 +84,13 @@ def _layer_rows(graph: LayerGraph, measurement: Measurement, simulation: Simulat
             stage=known.stage,
             modality=known.modality,
             macs=_macs(known),
-            sides=_sides(time and time.time.median_s, measured_s, estimate and estimate.latency_s, simulated_s),
-            kernels=time and time.kernels,
+            sides=_sides(
+                None if time is None else time.time.median_s,
+                measured_s,
+                None if estimate is None else estimate.latency_s,
+                simulated_s,
+            ),
+            kernels=None if time is None else time.kernels,
             simulator=estimate.simulator if estimate else "",
             bound=estimate.bound if estimate else "",
             floored=estimate is not None and estimate.floored_from is not None,
@@ -157,6 +173,8 @@ def _gaps(graph: LayerGraph, measurement: Measurement, rows: Sequence[LayerRow])
         eager_s=measurement.eager.median_s,
         graph_s=measurement.graph.median_s,
         layer_sum_s=measurement.layer_sum_s,
+        eager_quartiles_s=(measurement.eager.q1_s, measurement.eager.q3_s),
+        only=measurement.only,
         unattributed_s=measurement.unattributed_s,
         kernel_difference=measurement.kernel_difference,
         user_kernels=measurement.user_kernels,

@@ -35,6 +35,11 @@ class Sides:
             return None
         return self.simulated_s / self.measured_s
 
+    @property
+    def larger_share(self) -> float:
+        """The larger of the two shares; a gap counts as zero."""
+        return max(self.measured_share or 0.0, self.simulated_share or 0.0)
+
 
 @dataclass(frozen=True)
 class LayerRow:
@@ -67,8 +72,11 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """The layers of one stage or modality. ``unmeasured`` and ``unsimulated`` count the layers a side lacks; with any,
-    the two sums are not over the same layers."""
+    """The layers of one stage, modality or operator family.
+
+    ``unmeasured`` and ``unsimulated`` count the layers that a side lacks; with any, the two sums are not over the same
+    layers.
+    """
 
     name: str
     layers: int
@@ -102,7 +110,9 @@ class Gaps:
 
     Parameters
     ----------
-    eager_s, graph_s, layer_sum_s: the three times of the measurement, seconds.
+    eager_s, graph_s, layer_sum_s: the three times (a, b, c) of the measurement, seconds.
+    eager_quartiles_s: half of the eager runs took between these.
+    only: the stages whose layers were measured, empty for all; the times above and below are of the whole model.
     unattributed_s: kernel time of views and other nodes that are no layer.
     kernel_difference, user_kernels: share of kernel time by which eager and graph run different kernels, and whether
         it is small enough for the rows to be the user's kernels.
@@ -116,6 +126,8 @@ class Gaps:
     eager_s: float
     graph_s: float
     layer_sum_s: float
+    eager_quartiles_s: tuple[float, float]
+    only: tuple[str, ...]
     unattributed_s: float
     kernel_difference: float
     user_kernels: bool
@@ -140,9 +152,10 @@ class Gaps:
         return self.layer_sum_s / self.eager_s
 
     @property
-    def idle_share(self) -> float:
-        """The rest of the user's time: idle and dispatch."""
-        return max(0.0, 1 - (self.layer_sum_s + self.unattributed_s) / self.eager_s)
+    def idle_share(self) -> float | None:
+        """The rest of the user's time: idle and dispatch, or other work of a busy machine. None when only some stages
+        were measured."""
+        return None if self.only else max(0.0, 1 - (self.layer_sum_s + self.unattributed_s) / self.eager_s)
 
     def to_dict(self) -> dict[str, Any]:
         derived = ("graph_over_eager", "layers_over_eager", "idle_share")
@@ -155,7 +168,7 @@ class Validation:
 
     Parameters
     ----------
-    device, measured_precision: where and in which type it was measured.
+    device, device_name, measured_precision: where and in which type it was measured.
     arch, simulator, simulator_version, fidelity, simulated_precision: what was simulated, by whom, how faithfully.
     serial_s, critical_path_s: simulated seconds, layers one after another and with an accelerator per modality.
     all_layers, mac_layers: rank correlations of the two sides' layer times.
@@ -167,6 +180,7 @@ class Validation:
     variant: str
     batch: int
     device: str
+    device_name: str
     measured_precision: str
     arch: str
     simulator: str
@@ -178,6 +192,7 @@ class Validation:
     layers: tuple[LayerRow, ...]
     stages: tuple[GroupRow, ...]
     modalities: tuple[GroupRow, ...]
+    operators: tuple[GroupRow, ...]
     all_layers: Correlation
     mac_layers: Correlation
     measured_straggler: Straggler | None
@@ -192,24 +207,26 @@ class Validation:
         return self.measured_straggler.modality == self.simulated_straggler.modality
 
     def to_pandas(self, rows: str = "layers") -> pandas.DataFrame:
-        """One row a layer, stage or modality (``rows``: ``layers``, ``stages``, ``modalities``); a gap is NaN."""
+        """One row a layer, stage, modality or operator family (``rows``: ``layers``, ``stages``, ``modalities``,
+        ``operators``); a gap is NaN."""
         import pandas
 
-        known = ("layers", "stages", "modalities")
+        known = ("layers", "stages", "modalities", "operators")
         if rows not in known:
             raise UnknownNameError("kind of rows", rows, known)
         return pandas.DataFrame([_flat(row) for row in getattr(self, rows)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what a side lacks is null."""
-        plain = ("model", "variant", "batch", "device", "measured_precision", "arch", "simulator", "simulator_version")
-        more = ("fidelity", "simulated_precision", "serial_s", "critical_path_s")
+        measured = ("model", "variant", "batch", "device", "device_name", "measured_precision")
+        simulated = ("arch", "simulator", "simulator_version", "fidelity", "simulated_precision")
         return {
             "schema_version": SCHEMA_VERSION,
-            **{name: getattr(self, name) for name in (*plain, *more)},
+            **{name: getattr(self, name) for name in (*measured, *simulated, "serial_s", "critical_path_s")},
             "meaning": MEANING,
             "stages": [_flat(row) for row in self.stages],
             "modalities": [_flat(row) for row in self.modalities],
+            "operators": [_flat(row) for row in self.operators],
             "straggler": {
                 "measured": self.measured_straggler and asdict(self.measured_straggler),
                 "simulated": self.simulated_straggler and asdict(self.simulated_straggler),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def list_tables(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[RenderableType]:
-    """One table a kind (``workloads``, ``archs``, ``exporters``, ``simulators``), of the plain data of ``list --json``."""
+    """One table for each kind in ``found``, which is the plain data of ``list --json``."""
     makers = {"workloads": _workloads, "archs": _archs, "exporters": _exporters, "simulators": _simulators}
     return [makers[kind](items) for kind, items in found.items()]
 

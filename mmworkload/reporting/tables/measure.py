@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def measure_tables(measurement: Measurement, *, all_layers: bool = False) -> list[RenderableType]:
     """End to end, stages, layers and memory."""
-    scope = f", only {', '.join(measurement.only)}" if measurement.only else ""
-    head = f"batch {measurement.batch}, {measurement.dtype}, on {measurement.device}{scope}"
+    name = measurement.provenance.get("device_name")
+    head = f"batch {measurement.batch}, {measurement.dtype}, on {measurement.device}{f' ({name})' if name else ''}"
     memory = ", ".join(f"{name} {si(size, 'B')}" for name, size in measurement.peak_memory_bytes.items())
     return [
         section(measurement.model, head, "", _ends(measurement)),
@@ -40,7 +40,7 @@ def _ends(measurement: Measurement) -> RenderableType:
     rows = [
         spread("eager, end to end", measurement.eager),
         spread("graph, end to end", measurement.graph),
-        total("kernels of all layers", measurement.layer_sum_s),
+        total(f"kernels of {', '.join(measurement.only) or 'all layers'}", measurement.layer_sum_s),
         total("other kernels", measurement.unattributed_s),
     ]
     return table(["<time", ">median", ">quartiles", ">repeats", ">of eager"], rows)
@@ -52,7 +52,7 @@ def _stages(measurement: Measurement) -> RenderableType:
         [Name(stage or "(none)"), si(seconds, "s"), fraction(seconds, total), bar(seconds / total if total else None)]
         for stage, seconds in measurement.stages().items()
     ]
-    return section("Stages", table(["<stage", ">kernels", ">share", "<"], rows))
+    return section("Stages", table(["<stage", ">time", ">share", "<"], rows))
 
 
 def _layers(measurement: Measurement, every: bool) -> RenderableType:
@@ -75,7 +75,7 @@ def _layers(measurement: Measurement, every: bool) -> RenderableType:
             f"Not the user's kernels: eager and graph run different ones for {difference} of the time, so that the"
             " rows show the graph."
         )
-    columns = ["<layer", "<operator", "<stage", ">kernels", ">share", ">count"]
+    columns = ["<layer", "<operator", "<stage", ">time", ">share", ">kernels"]
     return section("Layers", table(columns, rows), *notes)
 
 

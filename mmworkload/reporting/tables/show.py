@@ -76,12 +76,14 @@ def _coverage(graph: LayerGraph) -> list[RenderableType]:
         calls[item.treatment] += item.calls
     ignored = sorted({item.operator for item in graph.coverage if item.treatment == "ignored"})
     free = f" (they move no bytes: {', '.join(ignored)})" if ignored else ""
-    parts: list[RenderableType] = [
-        f"Operator calls: {calls['lowered']:,} lowered, {calls['ignored']:,} ignored{free}, {calls['unknown']:,} unknown."
-    ]
+    counts = f"{calls['lowered']:,} lowered, {calls['ignored']:,} ignored{free}, {calls['unknown']:,} unknown"
+    parts: list[RenderableType] = [f"Operator calls: {counts}."]
     unknown = [item for item in graph.coverage if item.treatment == "unknown"]
     if unknown:
-        rows = [[Name(i.operator), Name(i.module or "(root)"), str(i.calls), si(i.bytes, "B")] for i in unknown]
+        rows: list[list[Cell]] = [
+            [Name(item.operator), Name(item.module or "(root)"), str(item.calls), si(item.bytes, "B")]
+            for item in unknown
+        ]
         parts.append(table(["<unknown operator", "<module", ">calls", ">bytes"], rows))
     dead = [layer for layer in graph if layer.dead]
     if dead:

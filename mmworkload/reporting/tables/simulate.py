@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmworkload.reporting.tables.common import top
-from mmworkload.reporting.terminal import Cell, Name, section, table
+from mmworkload.reporting.terminal import Cell, Name, bullets, section, table
 from mmworkload.reporting.units import plural, share, si, times
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def simulate_tables(simulation: Simulation, *, all_layers: bool = False) -> list
         section(f"{simulation.model} on {simulation.arch}", *_totals(simulation)),
         _stages(simulation),
         _layers(simulation, all_layers),
-        section("What to mind", *(f"- {text}" for text in _caveats(simulation))),
+        section("What to mind", bullets(_caveats(simulation))),
     ]
 
 
@@ -75,7 +75,7 @@ def _layers(simulation: Simulation, every: bool) -> RenderableType:
             item.bound,
         ]
 
-    columns = ["<layer", ">MACs", ">latency", ">share", ">energy", ">array use", "<bound"]
+    columns = ["<layer", ">MACs", ">latency", ">share", ">energy", ">array", "<bound"]
     return section("Layers", table(columns, [row(item) for item in chosen]), *notes)
 
 

@@ -12,23 +12,24 @@ from mmworkload.tracing.call import Call, Lowered, Value, lowers
 _SOFTMAX_PASSES = 5
 
 
-def attend(q: Value, k: Value, v: Value, out_bits: int, *, causal: bool, masked: bool) -> tuple[tuple[Work, ...], int]:
+def attend(q: Value, k: Value, v: Value, out: Value, *, causal: bool, masked: bool) -> tuple[tuple[Work, ...], int]:
     """Problems of ``softmax(q k^T) v`` and its vector operations. Shapes [..., heads, length, width].
 
-    Query heads that share a key head are rows of one product, so that keys and values are counted once per group.
-    A causal mask is kept on both problems; MACs stay those of the full rectangle.
+    Leading axes broadcast. Query heads that share a key head are rows of one product, so that keys and values are
+    counted once per group. A causal mask is kept on both problems; MACs stay those of the full rectangle.
     """
-    lead, kv_lead = q.shape[:-2], k.shape[:-2]
     length, width = q.shape[-2:]
     keys, out_width = k.shape[-2], v.shape[-1]
-    heads, kv_heads = math.prod(lead), math.prod(kv_lead)
+    heads, kv_heads = math.prod(out.shape[:-2]), math.prod(k.shape[:-2])
+    if 0 in (heads, length, keys, width, out_width):
+        return (), 0
     shared = heads // kv_heads if heads > kv_heads and heads % kv_heads == 0 else 1
     groups, rows = heads // shared, shared * length
     # torch aligns is_causal with the first key.
     mask = Mask("causal", length, keys) if causal else None
-    scores = gemm(rows, keys, width, groups=groups, bits=(q.bits, k.bits, out_bits), second_role="input", mask=mask)
+    scores = gemm(rows, keys, width, groups=groups, bits=(q.bits, k.bits, out.bits), second_role="input", mask=mask)
     values = gemm(
-        rows, out_width, keys, groups=groups, bits=(out_bits, v.bits, out_bits), second_role="input", mask=mask
+        rows, out_width, keys, groups=groups, bits=(out.bits, v.bits, out.bits), second_role="input", mask=mask
     )
     elements = heads * length * keys
     return (Work(scores), Work(values)), elements * (1 + _SOFTMAX_PASSES + masked)
@@ -47,7 +48,7 @@ def attention(call: Call) -> Lowered:
     q, k, v = call["query"], call["key"], call["value"]
     mask = call.get("attn_mask", call.get("attn_bias"))
     work, vector_ops = attend(
-        q, k, v, call.output.bits, causal=bool(call.get("is_causal", False)), masked=isinstance(mask, Value)
+        q, k, v, call.output, causal=bool(call.get("is_causal", False)), masked=isinstance(mask, Value)
     )
     return Lowered(
         "attention",

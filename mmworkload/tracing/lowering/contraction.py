@@ -10,12 +10,16 @@ import string
 from collections.abc import Sequence
 
 from mmworkload.layer import Work
-from mmworkload.problem import Problem, gemm
+from mmworkload.problem import gemm
 from mmworkload.tracing.call import Call, Lowered, Value, lowers
 
 
-def contract(a: Value, b: Value, a_axes: str, b_axes: str, out_axes: str, out_bits: int) -> tuple[Problem, int]:
-    """The loop nest of ``out[out_axes] = sum(a[a_axes] * b[b_axes])`` and the vector operations before it.
+def contract(
+    a: Value, b: Value, a_axes: str, b_axes: str, out_axes: str, out_bits: int
+) -> tuple[tuple[Work, ...], int]:
+    """The work of ``out[out_axes] = sum(a[a_axes] * b[b_axes])``, one loop nest, and the vector operations before it.
+
+    An operand without elements makes no work.
 
     Letters in both operands and the output are groups; those in one operand and the output rows or columns; those in
     both but not in the output the reduction. A letter that only one operand has and the output lacks is summed
@@ -26,7 +30,7 @@ def contract(a: Value, b: Value, a_axes: str, b_axes: str, out_axes: str, out_bi
     sizes = dict(zip(a_axes, a.shape, strict=True))
     for letter, size in zip(b_axes, b.shape, strict=True):
         # An axis of extent 1 broadcasts against the other operand's.
-        sizes[letter] = max(size, sizes.get(letter, 1))
+        sizes[letter] = size if sizes.get(letter, 1) == 1 else sizes[letter]
     in_a = {letter for letter, size in zip(a_axes, a.shape, strict=True) if size == sizes[letter]}
     in_b = {letter for letter, size in zip(b_axes, b.shape, strict=True) if size == sizes[letter]}
 
@@ -40,10 +44,15 @@ def contract(a: Value, b: Value, a_axes: str, b_axes: str, out_axes: str, out_bi
         if any(sizes[letter] > 1 for letter in own - other - out)
     )
     groups, reduction = extent(in_a & in_b & out), extent((in_a & in_b) - out)
-    rank_one = reduction == 1 and not b.is_weight
+    # A layer with one input feature is a product with a weight; without a common letter nothing is contracted at all.
+    contracted = (set(a_axes) & set(b_axes)) - out
+    rank_one = reduction == 1 and not (b.is_weight and contracted)
+    rows, columns = extent((in_a - in_b) & out), extent((in_b - in_a) & out)
+    if 0 in (rows, columns, groups, reduction):
+        return (), summed_first
     problem = gemm(
-        extent((in_a - in_b) & out),
-        extent((in_b - in_a) & out),
+        rows,
+        columns,
         reduction,
         groups=groups,
         bits=(a.bits, b.bits, out_bits),
@@ -51,7 +60,7 @@ def contract(a: Value, b: Value, a_axes: str, b_axes: str, out_axes: str, out_bi
         # Nothing is accumulated: products only, counted apart.
         operation="mul" if rank_one else "mac",
     )
-    return problem, summed_first
+    return (Work(problem),), summed_first
 
 
 def matmul_axes(a_rank: int, b_rank: int) -> tuple[str, str, str]:
@@ -65,11 +74,11 @@ def matmul_axes(a_rank: int, b_rank: int) -> tuple[str, str, str]:
     return a, b, out
 
 
-def _matmul(call: Call, first: str, second: str, op: str, extra: int = 0) -> Lowered:
+def _matmul(call: Call, first: str, second: str) -> Lowered:
     a, b = call[first], call[second]
     a_axes, b_axes, out_axes = matmul_axes(len(a.shape), len(b.shape))
-    problem, before = contract(a, b, a_axes, b_axes, out_axes, call.output.bits)
-    return Lowered(op, "Gemm", (Work(problem),), vector_ops=before + extra)
+    work, before = contract(a, b, a_axes, b_axes, out_axes, call.output.bits)
+    return Lowered("matmul", "Gemm", work, vector_ops=before)
 
 
 @lowers("aten.linear")
@@ -78,39 +87,69 @@ def linear(call: Call) -> Lowered:
     x, weight = call["input"], call["weight"]
     lead = string.ascii_lowercase[: len(x.shape) - 1]
     columns = "y" if len(weight.shape) > 1 else ""
-    problem, _ = contract(x, weight, lead + "z", columns + "z", lead + columns, call.output.bits)
+    work, _ = contract(x, weight, lead + "z", columns + "z", lead + columns, call.output.bits)
     bias = call.output.elements if isinstance(call.get("bias"), Value) else 0
-    return Lowered("linear", "Gemm", (Work(problem),), vector_ops=bias)
+    return Lowered("linear", "Gemm", work, vector_ops=bias)
 
 
 @lowers("aten.mm", "aten.bmm")
 def plain_product(call: Call) -> Lowered:
-    return _matmul(call, "self", "mat2", "matmul")
+    return _matmul(call, "self", "mat2")
 
 
-@lowers("aten.matmul", "aten.__matmul__")
+@lowers("aten.matmul")
 def matmul(call: Call) -> Lowered:
-    return _matmul(call, "self", "other", "matmul")
+    return _matmul(call, "self", "other")
 
 
 @lowers("aten.mv")
 def matrix_vector(call: Call) -> Lowered:
-    return _matmul(call, "self", "vec", "matmul")
+    return _matmul(call, "self", "vec")
 
 
 @lowers("aten.dot", "aten.vdot", "aten.inner")
 def dot(call: Call) -> Lowered:
     other = "tensor" if "tensor" in call.args else "other"
     a, b = call["self"], call[other]
+    if not a.shape or not b.shape:
+        # torch.inner with a number is a product.
+        return Lowered("mul", "Elewise", vector_ops=call.output.elements)
     a_axes, b_axes = "abcdef"[: len(a.shape) - 1] + "z", "ghijkl"[: len(b.shape) - 1] + "z"
-    problem, before = contract(a, b, a_axes, b_axes, a_axes[:-1] + b_axes[:-1], call.output.bits)
-    return Lowered("matmul", "Gemm", (Work(problem),), vector_ops=before)
+    work, before = contract(a, b, a_axes, b_axes, a_axes[:-1] + b_axes[:-1], call.output.bits)
+    return Lowered("matmul", "Gemm", work, vector_ops=before)
 
 
 @lowers("aten.outer", "aten.ger")
 def outer(call: Call) -> Lowered:
-    problem, _ = contract(call["self"], call["vec2"], "a", "b", "ab", call.output.bits)
-    return Lowered("outer", "Gemm", (Work(problem),))
+    work, _ = contract(call["self"], call["vec2"], "a", "b", "ab", call.output.bits)
+    return Lowered("outer", "Gemm", work)
+
+
+@lowers("aten.addr")
+def outer_and_add(call: Call) -> Lowered:
+    work, _ = contract(call["vec1"], call["vec2"], "a", "b", "ab", call.output.bits)
+    return Lowered("outer", "Gemm", work, vector_ops=call.output.elements)
+
+
+@lowers("aten.linalg_vecdot")
+def vector_dot(call: Call) -> Lowered:
+    """Dot products along one axis, the other axes broadcast."""
+    a, b = call["x"], call["y"]
+    rank = max(len(a.shape), len(b.shape))
+    letters = string.ascii_lowercase[:rank]
+    axis = call["dim"] % rank
+    work, before = contract(
+        a, b, letters[rank - len(a.shape) :], letters[rank - len(b.shape) :], letters.replace(letters[axis], ""),
+        call.output.bits,
+    )  # fmt: skip
+    return Lowered("matmul", "Gemm", work, vector_ops=before)
+
+
+@lowers("aten.cdist")
+def pairwise_distances(call: Call) -> Lowered:
+    """Every row against every row: a difference, a power and a sum for each coordinate."""
+    width = call["x1"].shape[-1]
+    return Lowered("cdist", "Reduce", vector_ops=3 * width * call.output.elements)
 
 
 @lowers("aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv")
@@ -120,11 +159,11 @@ def product_and_add(call: Call) -> Lowered:
     second = {"mat1": "mat2", "mat": "vec", "batch1": "batch2"}[names[0]]
     a, b = call[names[0]], call[second]
     a_axes, b_axes, out_axes = matmul_axes(len(a.shape), len(b.shape))
-    if call.operator.endswith("addbmm") and not call.operator.endswith("baddbmm"):
+    if call.operator == "aten.addbmm":
         out_axes = out_axes[1:]
-    problem, before = contract(a, b, a_axes, b_axes, out_axes, call.output.bits)
+    work, before = contract(a, b, a_axes, b_axes, out_axes, call.output.bits)
     op = "linear" if b.is_weight or a.is_weight else "matmul"
-    return Lowered(op, "Gemm", (Work(problem),), vector_ops=before + call.output.elements)
+    return Lowered(op, "Gemm", work, vector_ops=before + call.output.elements)
 
 
 def _einsum_terms(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
@@ -176,12 +215,12 @@ def einsum_work(equation: str, operands: Sequence[Value], out_bits: int) -> tupl
         value, axes = values[index], terms[index]
         later = set(out).union(*terms[index + 1 :])
         kept = "".join(letter for letter in dict.fromkeys(current_axes + axes) if letter in later)
-        problem, before = contract(current, value, current_axes, axes, kept, out_bits)
-        work.append(Work(problem))
+        pair, before = contract(current, value, current_axes, axes, kept, out_bits)
+        work += pair
         vector_ops += before
         sizes = dict(zip(current_axes, current.shape, strict=True))
         for letter, size in zip(axes, value.shape, strict=True):
-            sizes[letter] = max(size, sizes.get(letter, 1))
+            sizes[letter] = size if sizes.get(letter, 1) == 1 else sizes[letter]
         shape = tuple(sizes[letter] for letter in kept)
         current = Value("", shape, value.dtype, out_bits, math.prod(shape))
         current_axes = kept
@@ -206,8 +245,8 @@ def tensordot(call: Call) -> Lowered:
         b_axes[j] = a_axes[i]
     shared = set(a_axes) & set(b_axes)
     out = "".join(letter for letter in a_axes + b_axes if letter not in shared)
-    problem, before = contract(a, b, "".join(a_axes), "".join(b_axes), out, call.output.bits)
-    return Lowered("matmul", "Gemm", (Work(problem),), vector_ops=before)
+    work, before = contract(a, b, "".join(a_axes), "".join(b_axes), out, call.output.bits)
+    return Lowered("matmul", "Gemm", work, vector_ops=before)
 
 
 @lowers("aten.bilinear")

@@ -101,6 +101,8 @@ def convolve(
 
 
 def _lower(call: Call, name: str, transposed: bool) -> Lowered:
+    if 0 in (call["input"].elements, call["weight"].elements):
+        return Lowered(name, "Conv")
     problem = convolve(
         call["input"],
         call["weight"],
@@ -125,7 +127,7 @@ def transposed_convolution(call: Call) -> Lowered:
     return _lower(call, call.operator.removeprefix("aten."), transposed=True)
 
 
-@lowers("aten.convolution", "aten._convolution", "aten.cudnn_convolution")
+@lowers("aten.convolution", "aten._convolution")
 def general_convolution(call: Call) -> Lowered:
     rank = len(call["weight"].shape) - 2
     transposed = bool(call.get("transposed", False))

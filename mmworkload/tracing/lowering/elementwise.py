@@ -9,21 +9,24 @@ RELU = ("relu", "relu6", "leaky_relu", "prelu", "_prelu_kernel", "rrelu", "thres
 ELEMENTWISE = (
     # activations
     "gelu", "silu", "mish", "sigmoid", "tanh", "hardtanh", "hardswish", "hardsigmoid", "elu", "selu", "celu", "glu",
-    "softplus", "softsign", "log_sigmoid", "logit", "erf", "erfc", "hardshrink", "softshrink", "tanhshrink",
+    "softplus", "log_sigmoid", "logit", "erf", "erfc", "erfinv", "hardshrink", "softshrink", "sinc",
     # arithmetic
     "add", "sub", "rsub", "mul", "div", "true_divide", "floor_divide", "divide", "multiply", "subtract", "remainder",
     "fmod", "pow", "square", "sqrt", "rsqrt", "reciprocal", "neg", "negative", "abs", "absolute", "sign", "sgn",
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2",
     "sinh", "cosh", "asinh", "acosh", "atanh", "floor", "ceil", "round", "trunc", "frac", "clamp", "clamp_min",
     "clamp_max", "clip", "maximum", "minimum", "fmax", "fmin", "lerp", "addcmul", "addcdiv", "nan_to_num", "hypot",
-    "xlogy", "angle", "polar", "complex", "__rpow__", "float_power", "copysign", "dropout", "feature_dropout",
-    "alpha_dropout", "native_dropout", "bernoulli", "normal", "uniform", "exponential",
+    "xlogy", "angle", "polar", "complex", "float_power", "copysign", "logaddexp", "logaddexp2", "ldexp", "deg2rad",
+    "rad2deg", "lgamma", "digamma", "heaviside", "dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout",
+    "native_dropout", "cross", "linalg_cross",
     # comparison and logic
     "eq", "ne", "lt", "le", "gt", "ge", "greater", "less", "not_equal", "logical_and", "logical_or", "logical_not",
     "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "__and__", "__or__", "__xor__",
-    "__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift", "isnan", "isinf", "isfinite", "isin",
-    "where", "masked_fill", "bucketize", "searchsorted", "cosine_similarity", "pairwise_distance",
+    "__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift", "isnan", "isinf", "isposinf", "isneginf",
+    "isfinite", "isclose", "signbit", "isin", "where", "masked_fill", "bucketize", "searchsorted",
 )  # fmt: skip
+
+RANDOM = ("bernoulli", "normal", "uniform", "exponential", "log_normal", "cauchy", "geometric", "random")
 
 
 def _name(call: Call) -> str:
@@ -34,6 +37,15 @@ def _name(call: Call) -> str:
 @lowers(*(f"aten.{name}" for name in RELU))
 def relu(call: Call) -> Lowered:
     return Lowered(_name(call).removeprefix("_").removesuffix("_kernel"), "Relu", vector_ops=call.output.elements)
+
+
+@lowers(*(f"aten.{name}" for name in RANDOM))
+def random(call: Call) -> Lowered:
+    """In place, the target is written and not read."""
+    reads = None
+    if call.in_place:
+        reads = tuple((value, value.bytes) for value in call.tensors[1:])
+    return Lowered(_name(call), "Elewise", vector_ops=call.output.elements, reads=reads)
 
 
 @lowers(*(f"aten.{name}" for name in ELEMENTWISE))

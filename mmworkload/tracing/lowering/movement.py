@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from mmworkload.tracing.call import Call, Lowered, Value, lowers
 
 # Every byte of the arguments is read, every byte of the output written.
@@ -11,34 +13,34 @@ COPIES = (
     "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
     "replication_pad2d", "replication_pad3d", "_pad_circular", "tril", "triu", "type_as", "block_diag", "meshgrid",
     "cartesian_prod", "view_as_complex", "view_as_real", "as_strided", "_reshape_copy", "view_copy", "permute_copy",
-    "_unsafe_view", "reshape_as", "expand_copy", "float", "masked_select", "nonzero", "diag_embed", "diag",
-    "diagonal_scatter", "slice_scatter", "select_scatter", "one_hot", "unique", "_conj_physical", "resolve_conj",
-    "resolve_neg", "kron",
+    "_unsafe_view", "reshape_as", "expand_copy", "masked_select", "nonzero", "diag_embed", "diag", "diagflat",
+    "diagonal_scatter", "slice_scatter", "select_scatter", "as_strided_scatter", "one_hot", "conj_physical",
+    "_conj_physical", "resolve_conj", "resolve_neg", "kron", "column_stack", "row_stack", "lift_fresh_copy",
+    "alias_copy", "as_strided_copy", "diagonal_copy", "narrow_copy", "select_copy", "slice_copy", "split_copy",
+    "split_with_sizes_copy", "squeeze_copy", "t_copy", "transpose_copy", "unbind_copy", "unfold_copy",
+    "unsqueeze_copy", "fft_fftshift", "fft_ifftshift", "combinations", "_chunk_cat",
 )  # fmt: skip
 
 # Only the selected elements are read.
 GATHERS = ("index", "index_select", "gather", "take", "take_along_dim", "_unsafe_index", "embedding_renorm")
 
-# Only the written elements of the target are touched.
+# Only the written elements of the target are touched; some are combined with what stood there.
 SCATTERS = (
     "index_put",
     "_index_put_impl",
     "_unsafe_index_put",
     "index_copy",
-    "index_add",
     "index_fill",
     "scatter",
-    "scatter_add",
-    "scatter_reduce",
     "masked_scatter",
-    "_unsafe_masked_index_put_accumulate",
 )
+COMBINES = ("index_add", "index_reduce", "scatter_add", "scatter_reduce", "_unsafe_masked_index_put_accumulate")
 
 FILLS = (
     "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "empty", "empty_like", "empty_strided",
     "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "arange", "linspace", "logspace", "eye",
     "rand", "randn", "rand_like", "randn_like", "randint", "randperm", "scalar_tensor", "fill", "zero",
-    "tril_indices", "triu_indices", "hann_window", "hamming_window", "multinomial",
+    "tril_indices", "triu_indices", "hann_window", "hamming_window", "randint_like",
 )  # fmt: skip
 
 
@@ -64,24 +66,57 @@ def gather(call: Call) -> Lowered:
     return Lowered(call.operator.removeprefix("aten.").strip("_"), "Movement", reads=reads)
 
 
-@lowers(*(f"aten.{name}" for name in SCATTERS))
+@lowers(*(f"aten.{name}" for name in (*SCATTERS, *COMBINES)))
 def scatter(call: Call) -> Lowered:
-    """In place, only what is written moves; otherwise the whole target is copied first."""
+    """In place, only what is written moves; otherwise the whole target is copied first.
+
+    What is combined with the target (``index_add``) is read there as well, with one operation an element.
+    """
     target, *others = call.tensors
-    sources = [value for name in ("values", "source", "src", "value") if isinstance(value := call.get(name), Value)]
-    moved = sum(value.bytes for value in sources)
-    name = call.operator.removeprefix("aten.").strip("_")
+    name = call.operator.removeprefix("aten.")
+    combines = name in COMBINES or bool(call.get("accumulate")) or call.get("reduce") is not None
+    touched = min(target.elements, _touched(call, target))
+    moved = touched * target.bits // 8
+    vector_ops = touched if combines else 0
     if not call.in_place:
-        return Lowered(name, "Movement")
-    reads = ((target, 0), *((value, value.bytes) for value in others))
-    return Lowered(name, "Movement", reads=reads, write_bytes=min(moved, target.bytes) if sources else None)
+        return Lowered(name.strip("_"), "Movement", vector_ops=vector_ops)
+    reads = ((target, moved if combines else 0), *((value, value.bytes) for value in others))
+    return Lowered(name.strip("_"), "Movement", vector_ops=vector_ops, reads=reads, write_bytes=moved)
+
+
+def _touched(call: Call, target: Value) -> int:
+    """Elements of the target that a scatter writes, at most."""
+    index = call.get("index", call.get("indices"))
+    if isinstance(index, (list, tuple)):
+        numbers = [item for item in index if isinstance(item, Value)]
+        if any(item.dtype in ("bool", "uint8") for item in numbers):
+            # How many a mask selects is in its values.
+            return target.elements
+        places = math.prod(_broadcast([item.shape for item in numbers]))
+        indexed = math.prod(target.shape[axis] for axis, item in enumerate(index) if isinstance(item, Value))
+        return places * target.elements // max(1, indexed)
+    if not isinstance(index, Value):
+        source = call.get("source")
+        return source.elements if isinstance(source, Value) else target.elements
+    if call.operator.startswith(("aten.index_", "aten._index_")) and target.shape:
+        return index.elements * target.elements // max(1, target.shape[call["dim"]])
+    return index.elements
+
+
+def _broadcast(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape that torch broadcasts ``shapes`` to."""
+    rank = max((len(shape) for shape in shapes), default=0)
+    padded = [(1,) * (rank - len(shape)) + shape for shape in shapes]
+    return tuple(next((size for size in sizes if size != 1), 1) for sizes in zip(*padded, strict=True))
 
 
 @lowers(*(f"aten.{name}" for name in FILLS))
 def fill(call: Call) -> Lowered:
-    """Writes only; the argument of a ``_like`` gives the shape."""
+    """Writes only; the tensor of a ``_like`` or ``new_`` gives the shape, other tensors give a value."""
     uninitialised = "empty" in call.operator
-    return Lowered("fill", "Movement", reads=(), write_bytes=0 if uninitialised else None)
+    values = [value for name, value in call.args.items() if name != "self" and isinstance(value, Value)]
+    reads = tuple((value, value.bytes) for value in values)
+    return Lowered("fill", "Movement", reads=reads, write_bytes=0 if uninitialised else None)
 
 
 @lowers("aten.embedding")
@@ -95,12 +130,12 @@ def embedding(call: Call) -> Lowered:
 @lowers("aten.embedding_bag", "aten._embedding_bag", "aten._embedding_bag_forward_only")
 def embedding_bag(call: Call) -> Lowered:
     """Reads the gathered rows and reduces them to one row a bag."""
-    table, indices = call["weight"], call["indices"]
-    rows = indices.elements * table.shape[1]
+    table, *others = call.tensors
+    rows = call["indices"].elements * table.shape[1]
     return Lowered(
         "embedding_bag",
         "Movement",
         vector_ops=rows,
-        reads=((table, rows * table.bits // 8), (indices, indices.bytes)),
+        reads=((table, rows * table.bits // 8), *((value, value.bytes) for value in others)),
         write_bytes=call.output.bytes,
     )

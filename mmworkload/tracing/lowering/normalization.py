@@ -37,6 +37,9 @@ def statistics_norm(call: Call) -> Lowered:
     name = call.operator.removeprefix("aten.").removeprefix("native_").removeprefix("_fused_")
     affine = _AFFINE_PASSES if any(isinstance(call.get(key), Value) for key in ("weight", "bias")) else 0
     passes = (3 if name == "rms_norm" else _STATISTICS_PASSES) + affine
+    if not call.get("use_input_stats", True):
+        # Instance normalisation with running statistics: one scale and one shift.
+        passes = _AFFINE_PASSES
     return Lowered(name, "BNorm", vector_ops=passes * call.output.elements, write_bytes=call.output.bytes)
 
 
@@ -57,8 +60,3 @@ def weight_norm(call: Call) -> Lowered:
 def softmax(call: Call) -> Lowered:
     """Maximum, difference, exponential, sum, quotient."""
     return Lowered("softmax", "Other", vector_ops=5 * call.output.elements)
-
-
-@lowers("aten.local_response_norm")
-def local_response_norm(call: Call) -> Lowered:
-    return Lowered("local_response_norm", "BNorm", vector_ops=(call["size"] + 3) * call.output.elements)

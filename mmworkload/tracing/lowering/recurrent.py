@@ -12,11 +12,13 @@ from mmworkload.tracing.call import Call, Lowered, Value, lowers
 _KINDS = {"lstm": (4, 4 + 5 + 4), "gru": (3, 3 + 3 + 5), "rnn_tanh": (1, 2), "rnn_relu": (1, 2)}
 
 
-def _product(rows: int, weight: Value, bits: int, count: int = 1, sequential: bool = False) -> Work:
+def _product(rows: int, weight: Value, bits: int, count: int = 1, sequential: bool = False) -> tuple[Work, ...]:
     columns, reduction = weight.shape
+    if 0 in (rows, count):
+        return ()
     role = "weight" if weight.is_weight else "input"
     problem = gemm(rows, columns, reduction, bits=(bits, weight.bits, bits), second_role=role)  # type: ignore[arg-type]
-    return Work(problem, count, sequential)
+    return (Work(problem, count, sequential),)
 
 
 @lowers("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu")
@@ -31,16 +33,13 @@ def recurrent(call: Call) -> Lowered:
     packed = "batch_sizes" in call.args
     data = call["data"] if packed else call["input"]
     assumptions: tuple[str, ...] = ()
+    rows = math.prod(data.shape[:-1])
     if packed:
         steps = call["batch_sizes"].shape[0]
-        batch = -(-data.shape[0] // steps)
-        if data.shape[0] != batch * steps:
-            assumptions = (f"packed sequences of mean length: {data.shape[0]} rows in {steps} steps",)
-    elif len(data.shape) == 2:
-        steps, batch = data.shape[0], 1
+        assumptions = (f"packed sequences: {rows} rows spread evenly over {steps} steps",)
     else:
-        first, second = data.shape[:2]
-        steps, batch = (second, first) if call["batch_first"] else (first, second)
+        steps = data.shape[1 if len(data.shape) == 3 and call["batch_first"] else 0]
+    batch, longer = divmod(rows, max(1, steps))
     weights: list[Value] = call["params"]
     directions = 2 if call["bidirectional"] else 1
     layers = call["num_layers"]
@@ -51,10 +50,12 @@ def recurrent(call: Call) -> Lowered:
         cell = weights[index * per_cell : (index + 1) * per_cell]
         matrices = [value for value in cell if len(value.shape) == 2]
         hidden = matrices[0].shape[0] // gates
-        work.append(_product(batch * steps, matrices[0], data.bits))
-        work += [_product(batch, matrix, data.bits, steps, sequential=True) for matrix in matrices[1:]]
+        work += _product(rows, matrices[0], data.bits)
+        for matrix in matrices[1:]:
+            work += _product(batch + 1, matrix, data.bits, longer, sequential=True)
+            work += _product(batch, matrix, data.bits, steps - longer, sequential=True)
         biases = sum(value.elements for value in cell if len(value.shape) == 1)
-        vector_ops += steps * batch * (passes * hidden + biases)
+        vector_ops += rows * (passes * hidden + biases)
     return Lowered(kind, "Gemm", tuple(work), vector_ops=vector_ops, assumptions=assumptions)
 
 
@@ -69,6 +70,6 @@ def cell(call: Call) -> Lowered:
     return Lowered(
         f"{kind}_cell",
         "Gemm",
-        (_product(rows, call["w_ih"], x.bits), _product(rows, call["w_hh"], x.bits)),
+        _product(rows, call["w_ih"], x.bits) + _product(rows, call["w_hh"], x.bits),
         vector_ops=rows * (passes * hidden + biases),
     )

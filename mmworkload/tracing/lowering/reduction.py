@@ -8,17 +8,27 @@ from mmworkload.tracing.call import Call, Lowered, lowers
 
 REDUCTIONS = (
     "sum", "nansum", "mean", "nanmean", "prod", "amax", "amin", "max", "min", "aminmax", "argmax", "argmin", "any",
-    "all", "logsumexp", "norm", "linalg_vector_norm", "count_nonzero", "median", "trace", "numel",
+    "all", "logsumexp", "norm", "linalg_vector_norm", "linalg_norm", "linalg_matrix_norm", "count_nonzero", "median",
+    "nanmedian", "mode", "quantile", "nanquantile", "trace", "_is_all_true", "_is_any_true", "sum_to_size",
 )  # fmt: skip
 
 
 @lowers(*(f"aten.{name}" for name in REDUCTIONS))
 def reduce(call: Call) -> Lowered:
     """One operation for each input element (max and min of two tensors: each output element)."""
-    name = call.operator.removeprefix("aten.")
+    name = call.operator.removeprefix("aten.").removeprefix("_")
     if "other" in call.args:
         return Lowered(name + "imum", "Elewise", vector_ops=call.output.elements)
     return Lowered(name, "Reduce", vector_ops=call["self"].elements)
+
+
+@lowers("aten.cosine_similarity", "aten.pairwise_distance", "aten.dist")
+def distance(call: Call) -> Lowered:
+    """Over each pair of elements: a product and two squares, all summed; or a difference and its square, summed."""
+    first, second = call.tensors
+    passes = 6 if call.operator == "aten.cosine_similarity" else 3
+    elements = max(first.elements, second.elements)
+    return Lowered(call.operator.removeprefix("aten."), "Reduce", vector_ops=passes * elements)
 
 
 @lowers("aten.var", "aten.std", "aten.var_mean", "aten.std_mean")
@@ -27,8 +37,11 @@ def variance(call: Call) -> Lowered:
     return Lowered(call.operator.removeprefix("aten."), "Reduce", vector_ops=4 * call["self"].elements)
 
 
-@lowers("aten.cumsum", "aten.cumprod", "aten.cummax", "aten.cummin", "aten.logcumsumexp", "aten.diff")
+@lowers(
+    "aten.cumsum", "aten.cumprod", "aten.cummax", "aten.cummin", "aten.logcumsumexp", "aten.diff", "aten.multinomial"
+)  # fmt: skip
 def scan(call: Call) -> Lowered:
+    """One operation for each element (multinomial sums the probabilities up before it draws)."""
     return Lowered(call.operator.removeprefix("aten."), "Reduce", vector_ops=call["self"].elements)
 
 
@@ -45,24 +58,40 @@ def sort(call: Call) -> Lowered:
     )
 
 
+_TRANSFORMS = ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")
+
+
 @lowers(
     "aten._fft_r2c",
     "aten._fft_c2r",
     "aten._fft_c2c",
-    "aten.fft_rfft",
-    "aten.fft_irfft",
-    "aten.fft_fft",
-    "aten.fft_ifft",
-    "aten.fft_rfft2",
-    "aten.fft_irfft2",
-    "aten.fft_fft2",
-    "aten.fft_ifft2",
+    *(f"aten.fft_{kind}{rank}" for kind in _TRANSFORMS for rank in ("", "2", "n")),
 )
 def fourier(call: Call) -> Lowered:
-    """5 n log2 n real operations, the usual count for a complex transform of length n (Cooley and Tukey)."""
-    x = call["self"]
-    if "dim" in call.args and isinstance(call["dim"], (list, tuple)):
-        length = math.prod(x.shape[dim] for dim in call["dim"])
-    else:
-        length = x.shape[call.get("dim", -1)]
-    return Lowered("fft", "Other", vector_ops=math.ceil(5 * x.elements * math.log2(max(2, length))))
+    """5 n log2 n real operations, the usual count for a complex transform of length n (Cooley and Tukey).
+
+    n is the longer side of each transformed axis: a real transform has half a spectrum on the other.
+    """
+    x, out = call["self"], call.output
+    dim = call.get("dim", -1)
+    axes = range(len(x.shape)) if dim is None else dim if isinstance(dim, (list, tuple)) else (dim,)
+    points = x.elements
+    length = 1
+    for axis in axes:
+        longer = max(x.shape[axis], out.shape[axis])
+        points = points // max(1, x.shape[axis]) * longer
+        length *= longer
+    return Lowered("fft", "Other", vector_ops=math.ceil(5 * points * math.log2(max(2, length))))
+
+
+@lowers("aten.stft", "aten.istft")
+def short_time_fourier(call: Call) -> Lowered:
+    """Each frame: a product with the window, then a transform. Frames are the last axis of the spectrum."""
+    inverse = call.operator == "aten.istft"
+    spectrum, signal = (call["self"], call.output) if inverse else (call.output, call["self"])
+    real_pairs = "complex" not in spectrum.dtype
+    frames = spectrum.shape[-2 if real_pairs else -1]
+    size = call["n_fft"]
+    per_frame = size + math.ceil(5 * size * math.log2(max(2, size)))
+    channels = math.prod(signal.shape[:-1])
+    return Lowered("istft" if inverse else "stft", "Other", vector_ops=channels * frames * per_frame)

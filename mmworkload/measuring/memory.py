@@ -1,0 +1,62 @@
+"""Peak memory of one forward pass, split into model, data and intermediates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmworkload.measuring.program import Program
+
+
+def highest(changes: Iterable[int]) -> int:
+    """The most bytes alive at a time, from allocations (positive) and frees (negative) in order; 0 for none."""
+    return max(accumulate(changes, initial=0))
+
+
+def storage_bytes(tensors: Iterable[Any]) -> int:
+    """Bytes of the memory behind ``tensors``, shared memory once; what is no tensor has none."""
+    import torch
+
+    storages = {
+        storage._cdata: storage.nbytes()
+        for storage in (tensor.untyped_storage() for tensor in tensors if isinstance(tensor, torch.Tensor))
+    }
+    return sum(storages.values())
+
+
+def peak_memory(program: Program, device: torch.device) -> dict[str, int]:
+    """Bytes: ``model`` (parameters and buffers), ``data`` (inputs), ``intermediates`` and their ``total``.
+
+    The intermediates are the most that the eager model allocates beyond what is there before the forward pass, outputs
+    included: on CUDA as the caching allocator counts it, without library workspaces that stay; on the CPU from the
+    profiler's record of torch's allocator.
+    """
+    model = storage_bytes([*program.module.parameters(), *program.module.buffers()])
+    data = storage_bytes(program.inputs)
+    intermediates = _cuda_peak(program, device) if device.type == "cuda" else _cpu_peak(program)
+    return {"model": model, "data": data, "intermediates": intermediates, "total": model + data + intermediates}
+
+
+def _cuda_peak(program: Program, device: torch.device) -> int:
+    import torch
+
+    with torch.inference_mode():
+        run = program.eager_run()
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        outputs = run()
+        torch.cuda.synchronize(device)
+        peak = torch.cuda.max_memory_allocated(device)
+        del outputs
+    return peak - before
+
+
+def _cpu_peak(program: Program) -> int:
+    from mmworkload.measuring.profiling import memory_changes
+
+    return highest(memory_changes(program.eager_run))

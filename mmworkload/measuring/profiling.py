@@ -1,0 +1,126 @@
+"""torch's profiler: runs a forward pass a few times under it and gives plain event records.
+
+The raw records of Kineto are read, not ``key_averages()``: there a range of the host appears again as a row of the
+device (``gpu_user_annotation``) and its time is counted twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from mmworkload.errors import MmworkloadError
+from mmworkload.measuring.attribution import NODE, RUN, Event
+
+if TYPE_CHECKING:
+    import torch
+    from torch.profiler import profile
+
+    from mmworkload.measuring.program import Run
+
+# Calls of the CUDA runtime and driver; torch before 2.15 does not say the type of a record.
+_LAUNCH = re.compile(r"cu(da)?[A-Z]")
+
+
+def run_names(count: int) -> list[str]:
+    """The names of ``count`` profiled forward passes."""
+    return [str(index) for index in range(count)]
+
+
+def profiled(prepare: Callable[[], Run], runs: int, device: torch.device) -> list[Event]:
+    """Events of ``runs`` forward passes, each in a range ``run::<index>``, after one that is not recorded in a range.
+
+    Raises MmworkloadError when the device's profiler recorded no kernel.
+    """
+    events = [found for item in _records(_profile(prepare, runs, device)) if (found := event(item)) is not None]
+    if device.type != "cpu" and not any(item.kind == "kernel" for item in events):
+        raise MmworkloadError(
+            f"the profiler recorded no kernels on {device}, so there are no times per layer. It needs CUPTI and the"
+            " right to read performance counters; see whether another profiler (nsys, ncu) is attached."
+        )
+    return events
+
+
+def memory_changes(prepare: Callable[[], Run]) -> list[int]:
+    """Bytes that one forward pass on the CPU allocates (positive) and frees (negative), in order of time.
+
+    Memory that a library takes without torch's allocator is not seen.
+    """
+    records = list(_records(_profile(prepare, 1, None, memory=True)))
+    span = next(item for item in records if item.name() == f"{RUN}0")
+    changes = [
+        (item.start_ns(), item.nbytes())
+        for item in records
+        if item.name() == "[memory]" and span.start_ns() <= item.start_ns() <= span.end_ns() and _on_host(item)
+    ]
+    # The sort is stable: what happens in one tick of the clock keeps its order.
+    return [size for _, size in sorted(changes, key=lambda change: change[0])]
+
+
+def _profile(prepare: Callable[[], Run], runs: int, device: torch.device | None, *, memory: bool = False) -> profile:
+    """A finished profile. The first forward pass pays for the profiler's own start and is outside any range."""
+    # Kineto reports every start and stop on stderr, and a CUDA build complains where there is no GPU; 6 is silence.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    import torch
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    activities = [ProfilerActivity.CPU]
+    on_device = device is not None and device.type == "cuda"
+    if on_device:
+        activities.append(ProfilerActivity.CUDA)
+    profiler = profile(activities=activities, profile_memory=memory)
+    with warnings.catch_warnings():
+        # torch 2.11 says so before the one and only cycle.
+        warnings.filterwarnings("ignore", "Warning: Profiler clears events", UserWarning)
+        profiler.start()
+    try:
+        with torch.inference_mode():
+            prepare()()
+            for name in run_names(runs):
+                run = prepare()
+                if on_device:
+                    torch.cuda.synchronize(device)
+                with record_function(f"{RUN}{name}"):
+                    # The outputs are freed after the range, as a caller would hold them.
+                    outputs = run()
+                del outputs
+            if on_device:
+                torch.cuda.synchronize(device)
+    finally:
+        profiler.stop()
+    return profiler
+
+
+def _records(profiler: profile) -> Iterable[Any]:
+    results = profiler.profiler.kineto_results if profiler.profiler is not None else None
+    if results is None:
+        raise MmworkloadError("torch's profiler gave no records: this build of torch has no Kineto")
+    return results.events()
+
+
+def _on_host(record: Any) -> bool:
+    from torch.autograd import DeviceType
+
+    return record.device_type() == DeviceType.CPU
+
+
+def event(record: Any) -> Event | None:
+    """The record of Kineto as an :class:`Event`; None for what is neither work nor a range of ours."""
+    name = record.name()
+    times = (record.start_ns(), record.end_ns())
+    number, linked, thread = record.correlation_id(), record.linked_correlation_id(), record.start_thread_id()
+    ours = name.startswith((RUN, NODE))
+    if not _on_host(record):
+        # The device's row of a host range is no work.
+        return None if ours or record.is_user_annotation() else Event(name, "kernel", *times, number, linked)
+    if ours:
+        return Event(name, "range", *times, number, 0, thread)
+    if record.is_user_annotation() or name.startswith("["):
+        return None
+    if linked or _LAUNCH.match(name):
+        return Event(name, "launch", *times, number, linked, thread)
+    # Records of the profiler itself ("Activity Buffer Request") have no number of their own.
+    return Event(name, "operator", *times, number, 0, thread) if number and "::" in name else None

@@ -1,0 +1,118 @@
+"""One layer's row: the answers to its loop nests, and everything else in closed form."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mmworkload.arch import Architecture
+from mmworkload.graph import Part
+from mmworkload.layer import Layer
+from mmworkload.problem import Problem
+from mmworkload.simulating.estimate import Estimate, compulsory_elements
+from mmworkload.simulating.result import LayerResult
+from mmworkload.simulating.rollup import moved_bits
+from mmworkload.simulating.vector import vector_cost
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The checked estimate of one problem, and why it is not the chosen simulator's (empty when it is)."""
+
+    estimate: Estimate
+    note: str = ""
+
+
+@dataclass
+class _Sum:
+    """What one layer costs, as it is added up: ``shares`` are cycles by what they wait for, ``points`` products."""
+
+    arch: Architecture
+    cycles: int = 0
+    raw_cycles: int = 0
+    dram_bytes: int = 0
+    points: int = 0
+    no_energy: bool = False
+    energy_j: dict[str, float] = field(default_factory=dict)
+    shares: Counter[str] = field(default_factory=Counter)
+
+    def add_estimate(self, estimate: Estimate, problem: Problem, times: int, compulsory_bits: int) -> None:
+        self.cycles += estimate.cycles * times
+        self.raw_cycles += (estimate.cycles if estimate.floored_from is None else estimate.floored_from) * times
+        self.points += problem.points * times
+        self.shares[estimate.bound] += estimate.cycles * times
+        self.no_energy |= not estimate.energy_j
+        self._add_energy(estimate.energy_j, times)
+        traffic = estimate.traffic_bytes.get(next(iter(self.arch.levels)))
+        self.dram_bytes += (-(-compulsory_bits // 8) if traffic is None else sum(traffic.values())) * times
+
+    def add_vector(self, operations: int, read_bits: int, write_bits: int, times: int = 1) -> None:
+        cost = vector_cost(self.arch, operations, read_bits, write_bits)
+        self.cycles += cost.cycles * times
+        self.raw_cycles += cost.cycles * times
+        self.shares[cost.bound] += cost.cycles * times
+        self._add_energy(cost.energy_j, times)
+        self.dram_bytes += cost.dram_bytes * times
+
+    def _add_energy(self, energy_j: Mapping[str, float], times: int) -> None:
+        for component, joules in energy_j.items():
+            self.energy_j[component] = self.energy_j.get(component, 0.0) + joules * times
+
+
+def layer_row(
+    layer: Layer, part: Part, part_name: str, arch: Architecture, bits: int, answers: Mapping[str, Answer]
+) -> tuple[LayerResult, dict[str, float]]:
+    """The row of one layer, and its joules by component.
+
+    ``answers`` are by the key of the layer's own problems; a problem without one runs on the vector unit. ``bits`` are
+    those of a number in this run.
+    """
+    total = _Sum(arch)
+    names, notes = [], []
+    nests_read, nests_written = 0, 0
+    for work in layer.work:
+        read, written = _operand_bits(work.problem, bits)
+        nests_read += read * work.count
+        nests_written += written * work.count
+        answer = answers.get(work.problem.key)
+        if answer is None:
+            total.add_vector(work.problem.points, read, written, work.count)
+        else:
+            total.add_estimate(answer.estimate, work.problem, work.count, read + written)
+            names.append(answer.estimate.simulator)
+            notes.append(answer.note)
+    # What the layer moves beyond the operands of its loop nests: all of it without any, else a bias or a mask.
+    own_read, own_written = moved_bits(part.graph, layer, bits)
+    total.add_vector(layer.vector_ops, max(0, own_read - nests_read), max(0, own_written - nests_written))
+    if layer.placement == "host":
+        notes.append("runs on the host; charged to this accelerator's vector unit")
+    if layer.dead:
+        notes.append("no output depends on it")
+    row = LayerResult(
+        layer=layer.name,
+        part=part_name,
+        weight=part.count,
+        op=layer.op,
+        stage=layer.stage,
+        modality=layer.modality,
+        macs=layer.macs,
+        outer_macs=layer.outer_macs,
+        count=sum(work.count for work in layer.work),
+        cycles=total.cycles,
+        latency_s=total.cycles / (arch.clock_mhz * 1e6),
+        energy_j=None if total.no_energy else sum(total.energy_j.values()),
+        utilization=total.points / (total.cycles * arch.elements) if total.cycles else 0.0,
+        bound=total.shares.most_common(1)[0][0],
+        dram_bytes=total.dram_bytes,
+        simulator="+".join(dict.fromkeys(names)) or "roofline",
+        floored_from=total.raw_cycles if total.raw_cycles < total.cycles else None,
+        note="; ".join(dict.fromkeys(note for note in notes if note)),
+    )
+    return row, total.energy_j
+
+
+def _operand_bits(problem: Problem, bits: int) -> tuple[int, int]:
+    """(read, written) bits of the operands in the precision of the run, each element once."""
+    read = sum(compulsory_elements(problem, item) for item in problem.operands if item.role != "output")
+    return read * bits, compulsory_elements(problem, problem.output) * bits

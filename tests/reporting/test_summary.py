@@ -1,0 +1,69 @@
+"""The sentences about a comparison: what they claim and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmworkload.measuring.result import Spread
+from mmworkload.reporting.summary import caveats, sentences
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def test_the_sentences_state_both_sides(case: Any) -> None:
+    text = list(sentences(case.validation))
+    v = case.validation
+
+    assert text[0].startswith("Measured on cpu in float32: ")
+    assert f"Simulated on eyeriss_like by roofline: {1e6 * v.serial_s:.1f} µs" in text[0]
+    assert any("most time in encoder/audio" in line for line in text)
+    ratio = v.measured_straggler.ratio
+    assert any(
+        f"straggler modality is audio on both sides: its encoder takes {ratio:.2f}{TIMES}" in line for line in text
+    )
+    assert text[-1].startswith(f"Rank correlation over 12 layers: Spearman {v.all_layers.spearman:.2f}")
+    assert "over the 5 with MACs" in text[-1]
+
+
+def test_caveats_name_only_what_applies(case: Any) -> None:
+    text = "\n".join(caveats(case.validation))
+
+    assert f"the graph takes 1.25{TIMES} the time of the eager model" in text
+    assert "add up to 0.625" in text
+    assert "Precision: float32 measured; simulated 16 bits, native to eyeriss_like." in text
+    assert "2 layers (" in text
+    assert "aten.view (3 calls)" in text
+    assert "Assumed: 1000 proposals." in text
+    for absent in (
+        "Not the user's kernels",
+        "not measured",
+        "layer not simulated",
+        "layers not simulated",
+        "could not answer",
+        "undercut",
+        "lowering",
+    ):
+        assert absent not in text
+
+
+def test_other_kernels_and_missing_layers_are_said(make_case: Any, case: Any) -> None:
+    kept = tuple(item for item in case.measurement.layers if item.op != "linear")
+    text = "\n".join(caveats(make_case(layers=kept, kernel_difference=0.31).validation))
+
+    assert "Not the user's kernels: eager and graph run different kernels for 31.0 %" in text
+    assert "5 layers not measured: " in text
+
+
+def test_part_of_a_model_has_no_idle_share(make_case: Any) -> None:
+    text = "\n".join(caveats(make_case(only=("encoder/*",)).validation))
+
+    assert "idle" not in text
+    assert "the layers those of encoder/*" in text
+
+
+def test_an_unsteady_machine_is_said(make_case: Any) -> None:
+    unsteady = make_case(eager=Spread(0.1, 0.08, 0.12, 0.05, 0.3, 50)).validation
+    steady = make_case(eager=Spread(0.1, 0.098, 0.102, 0.05, 0.3, 50)).validation
+
+    assert "half of the eager runs took between 80.0 ms and 120 ms" in "\n".join(caveats(unsteady))
+    assert "unsteady" not in "\n".join(caveats(steady))
