@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,9 +189,14 @@ def measure(
     from mmworkload.measuring import measure as run
     from mmworkload.models import resolve
 
+    _require_runnable(model)
+    return run(resolve(model, batch=batch, dtype=dtype), device=device, only=tuple(only), **settings)
+
+
+def _require_runnable(model: str) -> None:
+    """MmworkloadError for a saved graph."""
     if Path(model).suffix in GRAPH_SUFFIXES:
         raise MmworkloadError(f"{model} is a saved graph, which cannot be run; measure the model itself")
-    return run(resolve(model, batch=batch, dtype=dtype), device=device, only=tuple(only), **settings)
 
 
 @dataclass(frozen=True)
@@ -237,17 +242,23 @@ def validate(
 ) -> Report:
     """Measures and simulates the same layers and puts them side by side.
 
-    ``measurement`` (one that was taken earlier, on another machine perhaps) replaces the measuring. Raises
-    MmworkloadError, also when the measurement is of another model, batch or dtype.
+    ``measurement`` (one that was taken earlier, on another machine perhaps) replaces the measuring; batch and the
+    graph's dtype are then its own. ``dtype`` forces the operand bits of the simulated side too. Raises MmworkloadError,
+    also when the measurement is of another model or batch.
     """
     from mmworkload.validating import compare
 
     wanted = tuple(only)
+    forced = dtype
     if measurement is not None:
         batch = measurement.batch if batch is None else batch
-        dtype = dtype or measurement.dtype
+        dtype = measurement.dtype
     spec = architecture(arch)
-    graph = trace(model, batch=batch, dtype=dtype or "float32", strict=strict)
+    traced = None
+    if measurement is None:
+        _require_runnable(model)
+        traced = _traced(model, batch, dtype or "float32")
+    graph = trace(traced.graph if traced else model, batch=batch, dtype=dtype or "float32", strict=strict)
     if measurement is not None and (measurement.model, measurement.batch) != (graph.model, graph.batch):
         raise MmworkloadError(
             f"the measurement is of {measurement.model} at batch {measurement.batch}, the graph of {graph.model} at"
@@ -258,7 +269,7 @@ def validate(
         part,
         spec,
         simulator=simulator,
-        dtype=dtype if measurement is None else None,
+        dtype=forced,
         strict=False,
         effort=effort,
         limit_s=limit_s,
@@ -267,5 +278,9 @@ def validate(
         progress=progress,
     )
     if measurement is None:
-        measurement = measure(model, device=device, batch=batch, dtype=dtype or "float32", only=wanted)
+        measurement = measure(model, device=device, batch=batch, dtype=dtype or "float32", only=wanted, traced=traced)
+    elif wanted:
+        inside = {layer.name for layer in part}
+        kept = tuple(item for item in measurement.layers if item.layer in inside)
+        measurement = replace(measurement, layers=kept, only=wanted)
     return Report(part, measurement, simulation, compare(part, measurement, simulation))

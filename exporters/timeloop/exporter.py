@@ -21,6 +21,7 @@ from mmworkload.errors import ArchitectureError
 from mmworkload.exporters.timeloop import run
 from mmworkload.exporters.timeloop.architecture import arch_text, fidelity
 from mmworkload.exporters.timeloop.energy_tables import area_text, energy_text
+from mmworkload.exporters.timeloop.padding import difference, pad
 from mmworkload.exporters.timeloop.problem_file import describe, problem_name, problem_text, refusal
 from mmworkload.exporters.timeloop.settings import components_text, mapper_text, variables_text
 from mmworkload.exporters.timeloop.spatial import constraints_text
@@ -59,9 +60,7 @@ class TimeloopExporter:
             about = describe(problem, layers)
             files[f"problems/{name}.yaml"] = about + problem_text(problem)
             files[f"constraints/{name}.yaml"] = (
-                comment([f"How problems/{name}.yaml fills the array. Delete this file to leave that to the search."])
-                + about
-                + constraints_text(problem, arch)
+                _constraints_about(problem, arch) + about + constraints_text(problem, arch)
             )
             footprints = {operand.name: problem.footprint(operand) for operand in problem.operands}
             expected[name] = {"macs": problem.macs, "footprints": footprints}
@@ -81,6 +80,17 @@ class TimeloopExporter:
             run_command=_RUN_COMMAND,
             versions=dict(versions),
         )
+
+
+def _constraints_about(problem: Problem, arch: Architecture) -> str:
+    lines = ["How this problem fills the array. Delete this file to leave that to the search."]
+    enlarged = difference(problem, pad(problem, arch))
+    if enlarged:
+        lines.append(
+            f"Timeloop divides loops evenly and finds poor mappings here. `mmworkload simulate` pads {enlarged}; an"
+            " export keeps the true problem, so expect more cycles than the machine needs."
+        )
+    return comment(lines)
 
 
 def _shared_files(arch: Architecture) -> dict[str, str]:

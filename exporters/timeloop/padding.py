@@ -16,9 +16,9 @@ from mmworkload.arch import Architecture
 from mmworkload.exporters.timeloop.spatial import unroll
 from mmworkload.problem import Axis, Problem
 
-# An extent is enlarged until its prime factors are at most _SMOOTH. Above _UNTILEABLE that is always done, between the
-# two only where it saves a fifth of the passes over the array.
-_SMOOTH = 13
+# An extent is enlarged until it has small prime factors only. With one above _UNTILEABLE that is always done, with a
+# smaller one only where it saves a fifth of the passes over the array.
+_SMALL_PRIMES = (2, 3, 5, 7, 11, 13)
 _UNTILEABLE = 64
 _MOST_PADDING = 1 / 16
 _LEAST_GAIN = 1.25
@@ -27,7 +27,7 @@ _LEAST_GAIN = 1.25
 def pad(problem: Problem, arch: Architecture) -> Problem:
     """The problem to simulate instead of ``problem``: itself, or with some extents enlarged (then without a mask)."""
     needed = _padded(problem, _UNTILEABLE)
-    helpful = _padded(problem, _SMOOTH)
+    helpful = _padded(problem, _SMALL_PRIMES[-1])
     if _passes(needed, arch) > _LEAST_GAIN * _passes(helpful, arch):
         return helpful
     return needed
@@ -61,7 +61,11 @@ def _passes(problem: Problem, arch: Architecture) -> int:
 def _smoother(extent: int) -> int:
     """The next extent without large prime factors, or ``extent`` itself when that is too far."""
     for larger in range(extent, int(extent * (1 + _MOST_PADDING)) + 1):
-        if _largest_prime(larger) <= _SMOOTH:
+        rest = larger
+        for prime in _SMALL_PRIMES:
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
             return larger
     return extent
 

@@ -20,7 +20,7 @@ from mmworkload.simulating.energy import PICO, access_bits, leakage_j
 from mmworkload.simulating.estimate import Estimate, Fidelity, Job, Options
 
 # Effort to (choices of loops on the array, loops whose every order is tried).
-EFFORTS = {"quick": (1, 4), "normal": (4, 5), "thorough": (8, 6)}
+EFFORTS = {"quick": (4, 4), "normal": (4, 5), "thorough": (8, 6)}
 WORKLOAD, ACCELERATOR = "workload.yaml", "accelerator.yaml"
 
 

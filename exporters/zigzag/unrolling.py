@@ -50,7 +50,12 @@ def unrollings(layer: ZigZagLayer, arch: Architecture, most: int) -> list[Unroll
         for y_choice, y_cost in _axis_choices(layer.loops, left, arch.array.y, arch.array.y_dims, limits):
             passes = math.prod(-(-extent // y_choice.get(name, 1)) for name, extent in left.items())
             y = _least(y_choice, left, x)
-            if any(_overcount(extents[name], x.get(name, 1), factor) > _MOST_OVERCOUNT for name, factor in y.items()):
+            # ZigZag drops a loop that is unrolled further than it is long.
+            if any(
+                x.get(name, 1) * factor > extents[name]
+                or _overcount(extents[name], x.get(name, 1), factor) > _MOST_OVERCOUNT
+                for name, factor in y.items()
+            ):
                 continue
             cost = (passes, len(x) + len(y), x_cost + y_cost)
             key = (frozenset(x), frozenset(y))

@@ -24,6 +24,7 @@ __all__ = ["LayerTime", "Measurement", "Spread", "measure"]
 DEVICES = ("cpu", "cuda")
 # Forward passes under the profiler: a few are enough for a spread, and each one costs memory for its events.
 PROFILED_RUNS = (3, 10)
+STEPS = 6
 
 
 def measure(
@@ -35,7 +36,7 @@ def measure(
     only: Sequence[str] = (),
     limit_s: float = 60.0,
     traced: Traced | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Measurement:
     """Times ``model`` on ``device``, ``cpu`` or ``cuda``, with random weights and inputs.
 
@@ -46,7 +47,7 @@ def measure(
         holds the layers of these stages alone.
     limit_s: for all runs together, tracing and building apart.
     traced: the trace of ``model``, where it is at hand.
-    progress: called with what happens next.
+    progress: called with the number of steps done (trace, build, warm up, time, profile, memory) and of all steps.
 
     Raises UnknownNameError for another device or a stage that is not there, UnavailableError for a device that this
     machine does not have, ModelError when the model fails on the device, and MmworkloadError when it does not fit.
@@ -66,25 +67,24 @@ def measure(
             " more than 0 s are needed"
         )
     place = find_device(device)
-    say = progress or (lambda text: None)
-    if traced is None:
-        say("tracing")
-        traced = trace_model(model)
+    done = progress or (lambda steps, total: None)
+    done(0, STEPS)
+    traced = traced or trace_model(model)
     chosen = {layer.name for layer in traced.graph.only(only)} if only else None
-    say(f"building on {device}")
+    done(1, STEPS)
     with guarded(model, device, "building it"):
         program = bind(traced, model.build(device), place)
+    done(2, STEPS)
     eager_sample, graph_sample = sampler(program.eager_run, place), sampler(program.graph_run, place)
-    say("warming up")
     with guarded(model, device, "running the eager model"):
         warmed(eager_sample, warmup=max(1, warmup), limit_s=limit_s / 6)
     with guarded(model, device, "running the traced graph"):
         warmed(graph_sample, warmup=max(1, warmup), limit_s=limit_s / 6)
-    say("timing the eager model and the traced graph")
+    done(3, STEPS)
     with guarded(model, device, "timing it"):
         eager, graph = alternated([eager_sample, graph_sample], repeats=repeats, limit_s=limit_s / 3)
     facts = provenance(place)
-    say("profiling layer by layer")
+    done(4, STEPS)
     runs = _profiled_runs(graph.median_s, repeats, limit_s / 3)
     with guarded(model, device, "profiling it"):
         eager_events = profiled(program.eager_run, runs, place)
@@ -92,9 +92,10 @@ def measure(
     on_device = place.type != "cpu"
     eager_kernels, node_kernels = (kernels(events, on_device=on_device) for events in (eager_events, node_events))
     times, unattributed_s = per_layer(node_kernels, traced.layer_of_node, run_names(runs))
-    say("measuring memory")
+    done(5, STEPS)
     with guarded(model, device, "measuring its memory"):
         peak_bytes = peak_memory(program, place)
+    done(STEPS, STEPS)
     return Measurement(
         model=model.name,
         variant=model.variant,

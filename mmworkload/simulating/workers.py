@@ -248,8 +248,10 @@ class _Worker:
         with self._log.open("rb") as log:
             log.seek(max(0, self._log.stat().st_size - 16384))
             text = log.read().decode(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return " | ".join(lines[-6:])[-1000:] or "it left no message"
+        # A fatal error tells most first, everything else last.
+        fatal = text.rfind("Fatal Python error")
+        lines = [line.strip() for line in text[max(fatal, 0) :].splitlines() if line.strip()]
+        return " | ".join(lines[-6:] if fatal < 0 else lines[:6])[:1000] or "it left no message"
 
 
 def _ending(code: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import os
@@ -25,10 +26,11 @@ os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", "1")
 
 
 def make_fake(module: torch.nn.Module, inputs: Any) -> tuple[torch.nn.Module, Any]:
-    """Replaces every parameter, buffer and input tensor by a fake CPU tensor of the same shape, strides and dtype.
+    """A copy of ``module`` and ``inputs`` with a fake CPU tensor of the same shape, strides and dtype for every tensor.
 
     The device is the CPU and not ``meta``: constants that a forward pass makes (``torch.tensor([...])``) are on the CPU
-    and would not mix with meta tensors. Tied parameters stay tied. The module is changed in place and returned.
+    and would not mix with meta tensors. Tied parameters stay tied. The user's module is left as it is, unless it cannot
+    be copied; no weight is copied.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -46,21 +48,37 @@ def make_fake(module: torch.nn.Module, inputs: Any) -> tuple[torch.nn.Module, An
         return memo[id(tensor)]
 
     for child in module.modules():
-        tables: tuple[dict[str, Any], ...] = (child._parameters, child._buffers)
-        for table in tables:
-            for name, tensor in table.items():
-                if tensor is not None:
-                    table[name] = fake(tensor)
-        if isinstance(child, torch.nn.RNNBase):
-            # Recurrent layers keep a second list of their parameters.
-            child._flat_weights = [getattr(child, name, None) for name in child._flat_weights_names]
-        for name, value in list(vars(child).items()):
-            # Plain tensor attributes that are neither parameter nor buffer.
-            if isinstance(value, torch.Tensor) and value.device.type == "meta":
-                setattr(child, name, fake(value))
+        for tensor in (*child._parameters.values(), *child._buffers.values()):
+            if tensor is not None:
+                fake(tensor)
+        for value in vars(child).values():
+            # Plain attributes, neither parameter nor buffer: those with values are constants and stay.
+            if isinstance(value, torch.Tensor) and id(value) not in memo:
+                memo[id(value)] = fake(value) if value.device.type == "meta" else value
     leaves, structure = _pytree.tree_flatten(inputs)
     leaves = [fake(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-    return module, _pytree.tree_unflatten(leaves, structure)
+    try:
+        copied = copy.deepcopy(module, dict(memo))
+    except Exception:
+        # Some modules hold what cannot be copied (a lock, a file): their tensors are replaced where they are.
+        copied = module
+        for child in module.modules():
+            _replace(child, memo)
+    return copied, _pytree.tree_unflatten(leaves, structure)
+
+
+def _replace(module: torch.nn.Module, memo: dict[int, torch.Tensor]) -> None:
+    """Puts the fake tensors of ``memo`` (by identity of the original) into one module."""
+    import torch
+
+    tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, vars(module))
+    for table in tables:
+        for name, value in list(table.items()):
+            if isinstance(value, torch.Tensor) and id(value) in memo:
+                table[name] = memo[id(value)]
+    if isinstance(module, torch.nn.RNNBase):
+        # Recurrent layers keep a second list of their parameters.
+        module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
 
 
 @contextlib.contextmanager

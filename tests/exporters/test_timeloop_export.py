@@ -439,6 +439,14 @@ def test_every_file_says_where_it_comes_from(folder: Path) -> None:
     assert "# Inputs: 150528 elements; Timeloop's index range, padding included: 157323\n" in conv
 
 
+def test_an_export_is_never_padded_and_says_where_that_costs(folder: Path) -> None:
+    (problem,) = (folder / "problems").glob("batched_gemm_*")
+    constraints = (folder / "constraints" / problem.name).read_text()
+
+    assert load(problem.read_text())["problem"]["instance"]["M"] == 197
+    assert "`mmworkload simulate` pads N 197 to 198, M 197 to 198;" in constraints
+
+
 def test_a_layer_name_with_a_line_break_stays_inside_the_comment(tmp_path: Path, arch: Architecture) -> None:
     source = graph("evil\nproblem: {}")
     export = write_export("timeloop", source, arch, tmp_path / "out", VERSIONS)

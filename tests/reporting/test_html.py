@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from mmworkload.errors import MmworkloadError, UnavailableError
 from mmworkload.reporting.html import render, write_html
+from mmworkload.validating import compare
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
@@ -164,13 +166,9 @@ def test_gaps_and_other_kernels_are_visible(make_case: Any, case: Any) -> None:
 
 
 def test_a_single_stage_leaves_out_what_compares_stages(make_case: Any, case: Any) -> None:
-    from mmworkload.validating import compare
-
     graph = case.graph.only(["head"])
     measured = [item for item in case.measurement.layers if item.stage == "head"]
     simulated = [item for item in case.simulation.layers if item.stage == "head"]
-    from dataclasses import replace
-
     measurement = replace(case.measurement, layers=tuple(measured), only=("head",))
     simulation = replace(case.simulation, layers=tuple(simulated))
     page = Page(render(compare(graph, measurement, simulation), graph, measurement, simulation))
