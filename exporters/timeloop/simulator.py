@@ -116,6 +116,7 @@ class TimeloopSimulator:
         The front end is a child in this process's group, so that killing the group ends it and the mapper. Raises
         SimulationError that says what went wrong.
         """
+        directory = directory.resolve()
         for name, text in job.files.items():
             (directory / name).write_text(text)
         output = directory / "output"

@@ -105,7 +105,8 @@ def search(
     except (ValueError, AssertionError, KeyError) as error:
         reason = "; ".join(complaints) or f"{type(error).__name__}: {error}"
         raise SimulationError(f"ZigZag refused its input: {reason}") from error
-    evaluation, orders = answers[0]
+    # Each stage wraps what it passes on: the layer, the spatial mapping, and what our own stage says.
+    evaluation, (_, (_, orders)) = answers[0]
     return _found(evaluation, orders, dram_bits)
 
 

@@ -8,7 +8,7 @@ import math
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import SimulationError
@@ -17,7 +17,10 @@ from mmworkload.exporters.zigzag.memories import LINKS, accelerator, chain, fide
 from mmworkload.exporters.zigzag.unrolling import unrollings
 from mmworkload.problem import Problem
 from mmworkload.simulating.energy import PICO, access_bits, leakage_j
-from mmworkload.simulating.estimate import Estimate, Fidelity, Job, Options
+from mmworkload.simulating.estimate import Estimate, Fidelity, Job, Options, compulsory_elements
+
+if TYPE_CHECKING:
+    from mmworkload.exporters.zigzag.search import Found
 
 # Effort to (choices of loops on the array, loops whose every order is tried).
 EFFORTS = {"quick": (4, 4), "normal": (4, 5), "thorough": (8, 6)}
@@ -68,6 +71,9 @@ class ZigZag:
             "passes": passes,
             "scattered": layer.scattered,
             "roles": {name: operand.role for name, operand in layer.operands.items()},
+            "compulsory_bits": {
+                name: compulsory_elements(problem, operand) * operand.bits for name, operand in layer.operands.items()
+            },
             "arch": arch.model_dump(mode="json", exclude={"description", "source"}),
         }
         return Job(self.name, self.version(), files, {"settings": json.dumps(settings)}, options.limit_s)
@@ -106,18 +112,33 @@ class ZigZag:
         return min(answers, key=lambda item: (item.cycles, item.total_energy_j or 0.0))
 
 
-def _estimate(found: Any, arch: Architecture, settings: dict[str, Any], tool_version: str) -> Estimate:
-    """Charges what ZigZag found; cycles are raised to what its own transfers need at the DRAM."""
+def _estimate(found: Found, arch: Architecture, settings: dict[str, Any], tool_version: str) -> Estimate:
+    """Charges what ZigZag found; cycles are raised to what its own transfers need at the DRAM.
+
+    ZigZag rounds a loop's share on the array (17 columns are 2 x 8.5), so that its traffic may be some percent less
+    than what has to move at least; at the DRAM it is raised to that.
+    """
+    dram = next(iter(arch.levels))
     chains = {operand: chain(arch, operand) for operand in LINKS}
     energy = dict.fromkeys(arch.levels, 0.0)
     moved: dict[str, dict[str, float]] = {name: {} for name in arch.levels}
+    short = dict(settings["compulsory_bits"])
+
+    def charge(operand: str, level: str, write: bool, bits: float, times: float) -> None:
+        cost = arch.levels[level].energy
+        accesses = math.ceil(Fraction(bits) / access_bits(arch, level)) * times
+        energy[level] += accesses * (cost.write_pj if write else cost.read_pj) * PICO
+        role = settings["roles"][operand]
+        moved[level][role] = moved[level].get(role, 0.0) + bits * times / 8
+
     for item in found.movements:
-        name = chains[item.operand][item.level]
-        cost = arch.levels[name].energy
-        accesses = math.ceil(Fraction(item.bits) / access_bits(arch, name)) * item.times
-        energy[name] += accesses * (cost.write_pj if item.write else cost.read_pj) * PICO
-        role = settings["roles"][item.operand]
-        moved[name][role] = moved[name].get(role, 0.0) + item.bits * item.times / 8
+        level = chains[item.operand][item.level]
+        charge(item.operand, level, item.write, item.bits, item.times)
+        if level == dram and item.write == (item.operand == "O"):
+            short[item.operand] -= item.bits * item.times
+    for operand, bits in short.items():
+        if bits > 0:
+            charge(operand, dram, operand == "O", bits, 1)
     cycles = max(found.cycles, found.dram_cycles)
     energy["mac"] = found.macs * arch.compute.energy_pj * PICO
     energy["leakage"] = leakage_j(arch, cycles)

@@ -42,7 +42,7 @@ def measure(
 
     Parameters
     ----------
-    warmup, repeats: upper bounds; a run before timing and 5 repeats are taken in any case.
+    warmup, repeats: upper bounds. One warm-up run and the first 5 of the repeats are taken however long they last.
     only: globs over stages. The whole model runs, and all numbers are those of the whole model, except that ``layers``
         holds the layers of these stages alone.
     limit_s: for all runs together, tracing and building apart.

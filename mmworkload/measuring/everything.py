@@ -233,7 +233,7 @@ def _run(device: str, out: Path, limit_s: float, patterns: Sequence[str]) -> int
         summarise("interrupted")
         raise
     summarise(f"the limit of {limit_s:g} s was over")
-    print(folder / "summary.md")
+    print((folder / "summary.md").read_text(), end="")
     if not any(row.status == "measured" for row in rows):
         raise MmworkloadError(f"nothing was measured; {folder / 'summary.md'} says why")
     return 0

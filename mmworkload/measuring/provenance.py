@@ -40,9 +40,12 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "cpu": cpu_name(),
         "cpu_count": os.cpu_count(),
+        # Well above the threads used here: other work took turns with the measurement.
+        "load_average": round(os.getloadavg()[0], 2),
         "versions": versions("torch", "torchvision", "transformers", "timm"),
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
+        "autograd": "off (torch.inference_mode)",
         "sdpa_enabled": sdpa_enabled(),
         "mha_fast_path": torch.backends.mha.get_fastpath_enabled(),
         "matmul_precision": torch.get_float32_matmul_precision(),

@@ -49,11 +49,8 @@ def test_all_variants_come_at_batch_one_before_any_at_a_larger_one():
     names = {f"{family}/{variant.name}" for family, found in models.families().items() for variant in found.variants}
     assert {item.name for item in items if item.batch == 1} == names
     assert {item.name for item in items if item.batch == 40} == names
-    defaults = {name.replace("_", "-"): family.default_batch for name, family in models.families().items()}
-    assert all(
-        any(item.batch == size and item.name.startswith(f"{name}/") for item in items)
-        for name, size in defaults.items()
-    )
+    for name, family in models.families().items():
+        assert any(item.name.startswith(f"{name}/") and item.batch == family.default_batch for item in items)
 
 
 def test_patterns_choose_and_an_unknown_one_is_refused():
@@ -65,7 +62,6 @@ def test_patterns_choose_and_an_unknown_one_is_refused():
 def test_each_measurement_is_a_file_and_a_row(folder, tmp_path, monkeypatch, capsys):
     use(monkeypatch, lambda model: measurement(model.name, model.batch))
     assert everything.main(["--device", "cpu", "-o", str(tmp_path), "av-mnist/image"]) == 0
-    assert capsys.readouterr().out.strip() == str(folder / "summary.md")
     rows = table(folder)
     assert [(row["model"], row["batch"], row["status"]) for row in rows] == [
         ("av-mnist/image", "1", "measured"),
