@@ -81,7 +81,6 @@ class Compute(_Strict):
     kind: Literal["intmac", "fpmac"] = "intmac"
     bits: int = Field(ge=1, le=128)
     energy_pj: float = Field(ge=0)
-    leak_pj_per_cycle: float = Field(default=0, ge=0)
     area_um2: float = Field(ge=0)
 
 
@@ -118,6 +117,9 @@ class Architecture(_Strict):
             raise ValueError(f"levels.{names[0]}: the outermost level needs read_bandwidth and write_bandwidth")
         if self.array.inside not in names:
             raise ValueError(f"array.inside: '{self.array.inside}' is not one of the levels {names}")
+        for name in ("mac", "vector", "leakage"):
+            if name in names:
+                raise ValueError(f"levels.{name}: the name is taken: energy is listed under it beside the levels")
         for name in names[1:]:
             if self.levels[name].kind == "dram" or self.levels[name].size_kib is None:
                 raise ValueError(f"levels.{name}: only the outermost level is a dram or unbounded")

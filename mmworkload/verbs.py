@@ -149,12 +149,14 @@ def simulate(
     limit_s: float = 300.0,
     workers: int | None = None,
     cache: bool = True,
+    retry: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Simulation:
     """Estimates cycles, latency and energy of every layer.
 
     ``dtype`` forces the operand bits; by default they are the architecture's native precision. ``limit_s`` is the
-    wall-clock limit of one job. Raises MmworkloadError.
+    wall-clock limit of one job, ``retry`` runs again what failed before. A simulator that was asked for by name and
+    hangs or crashes is an error; under ``auto`` the roofline answers and the row says so. Raises MmworkloadError.
     """
     from mmworkload.simulating import engine
     from mmworkload.simulating.estimate import Options
@@ -169,6 +171,8 @@ def simulate(
         workers=workers,
         options=Options(effort=effort, limit_s=limit_s),
         cache=cache,
+        retry=retry,
+        fallback=simulator == "auto",
         progress=progress,
     )
 
@@ -238,6 +242,7 @@ def validate(
     limit_s: float = 300.0,
     workers: int | None = None,
     cache: bool = True,
+    retry: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Measures and simulates the same layers and puts them side by side.
@@ -275,6 +280,7 @@ def validate(
         limit_s=limit_s,
         workers=workers,
         cache=cache,
+        retry=retry,
         progress=progress,
     )
     if measurement is None:

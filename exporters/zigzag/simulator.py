@@ -142,6 +142,10 @@ def _estimate(found: Found, arch: Architecture, settings: dict[str, Any], tool_v
     cycles = max(found.cycles, found.dram_cycles)
     energy["mac"] = found.macs * arch.compute.energy_pj * PICO
     energy["leakage"] = leakage_j(arch, cycles)
+    footprints: dict[str, int] = {}
+    for operand, size in found.elements.items():
+        role = settings["roles"][operand]
+        footprints[role] = footprints.get(role, 0) + size
     includes = ["compute", "stalls of every memory port", "first load and last store", "dram traffic"]
     if settings["scattered"]:
         includes.append("the matrix product of a transposed convolution, not the sum of its overlapping outputs")
@@ -156,7 +160,7 @@ def _estimate(found: Found, arch: Architecture, settings: dict[str, Any], tool_v
             name: {role: math.ceil(value) for role, value in roles.items()} for name, roles in moved.items()
         },
         macs=found.macs,
-        footprints={settings["roles"][operand]: size for operand, size in found.elements.items()},
+        footprints=footprints,
         includes=tuple(includes),
         floored_from=found.cycles if found.cycles < cycles else None,
         mapping=found.mapping,

@@ -36,6 +36,7 @@ Workers = Annotated[
     int | None, typer.Option("--workers", "-j", help="parallel simulator processes (default: the cores)")
 ]
 Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="use and fill the cache of simulator results")]
+Retry = Annotated[bool, typer.Option("--retry", help="run again what failed or hung before")]
 Device = Annotated[str, typer.Option("--device", "-d", help="cpu or cuda")]
 All = Annotated[bool, typer.Option("--all", help="every layer, not the largest ones")]
 

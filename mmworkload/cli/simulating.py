@@ -13,6 +13,7 @@ from mmworkload.cli.options import (
     Limit,
     Model,
     Only,
+    Retry,
     Simulator,
     Strict,
     Workers,
@@ -34,6 +35,7 @@ def simulate(
     limit_s: Limit = 300.0,
     workers: Workers = None,
     cache: Cache = True,
+    retry: Retry = False,
     all_layers: All = False,
     json: Json = False,
 ) -> None:
@@ -54,6 +56,7 @@ def simulate(
             limit_s=limit_s,
             workers=workers,
             cache=cache,
+            retry=retry,
             progress=progress,
         )
     if json:

@@ -20,6 +20,7 @@ from mmworkload.cli.options import (
     Limit,
     Model,
     Only,
+    Retry,
     Simulator,
     Strict,
     Workers,
@@ -46,6 +47,7 @@ def validate(
     limit_s: Limit = 300.0,
     workers: Workers = None,
     cache: Cache = True,
+    retry: Retry = False,
     all_layers: All = False,
     json: Json = False,
 ) -> None:
@@ -70,6 +72,7 @@ def validate(
             limit_s=limit_s,
             workers=workers,
             cache=cache,
+            retry=retry,
             progress=progress,
         )
     if output is not None:

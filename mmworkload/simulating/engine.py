@@ -19,7 +19,7 @@ from mmworkload.errors import SimulationError, UnavailableError, UnknownNameErro
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.plugins import plugins
 from mmworkload.problem import ROLES, Problem, Role
-from mmworkload.simulating.cache import ERROR, Cache, Failure
+from mmworkload.simulating.cache import CRASH, ERROR, TIMEOUT, Cache, Failure
 from mmworkload.simulating.estimate import Estimate, Fidelity, Job, Options, Simulator, check
 from mmworkload.simulating.result import LayerResult, Simulation
 from mmworkload.simulating.rollup import OnChip, critical_path_s, on_chip
@@ -29,7 +29,7 @@ from mmworkload.simulating.workers import WorkerPool
 
 AUTO = ("timeloop", "zigzag", "roofline")
 """What ``auto`` tries, in this order."""
-DTYPE_BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4}
+DTYPE_BITS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4}
 ARRAY_OPERATIONS = ("mac", "mul")
 Progress = Callable[[int, int], None]
 """Called with the problems done and all problems."""
@@ -88,6 +88,7 @@ def simulate(
     options: Options | None = None,
     cache: bool | Cache = True,
     retry: bool = False,
+    fallback: bool = True,
     progress: Progress | None = None,
 ) -> Simulation:
     """What ``source`` costs on ``arch``.
@@ -100,10 +101,13 @@ def simulate(
     options: effort, time limit of one job, and what the simulator itself understands.
     cache: False keeps and uses nothing; a :class:`Cache` keeps it elsewhere.
     retry: run problems again that failed before.
+    fallback: whether the roofline also answers for a simulator that hung or crashed; otherwise that is an error, after
+        all other problems were answered and kept.
     progress: called as problems are answered.
 
     A problem that the simulator cannot answer is answered by the roofline; its layers say so. Raises UnknownNameError
-    for an unknown simulator or dtype and UnavailableError when the simulator asked for cannot run.
+    for an unknown simulator or dtype, UnavailableError when the simulator asked for cannot run, and SimulationError
+    without ``fallback``.
     """
     start = time.monotonic()
     workload = Workload.of(source)
@@ -127,6 +131,8 @@ def simulate(
     store = (cache if isinstance(cache, Cache) else Cache()) if cache else None
     task = _Task(arch, chosen, options or Options(), workers, store, retry, progress or (lambda done, total: None))
     answers, hits = task.answer(unique)
+    if not fallback:
+        _require_answers(workload, {key: answers[problem.key] for key, problem in as_run.items()}, chosen)
 
     rows: list[LayerResult] = []
     components: dict[str, float] = {}
@@ -232,7 +238,28 @@ class _Task:
             except SimulationError as error:
                 result = Failure(ERROR, str(error), self.options.limit_s)
         reason = " ".join(result.message.split())[:200]
-        return Answer(closed_form(problem, self.arch), f"{simulator.name} gave no answer ({result.kind}): {reason}")
+        note = f"{simulator.name} gave no answer ({result.kind}): {reason}"
+        return Answer(closed_form(problem, self.arch), note, broken=result.kind in (TIMEOUT, CRASH))
+
+
+def _require_answers(workload: Workload, answers: dict[str, Answer], chosen: Choice) -> None:
+    """SimulationError when the simulator hung or crashed, which says less of the problem than of the run."""
+    broken = {key: answer.note for key, answer in answers.items() if answer.broken}
+    if not broken:
+        return
+    layers = (
+        layer.name
+        for part in workload.parts
+        for layer in part.graph
+        for work in layer.work
+        if work.problem.key in broken
+    )
+    first = next(iter(broken.values())).partition("gave no answer ")[2]
+    raise SimulationError(
+        f"{chosen.simulator.name} gave no answer for {len(broken)} of {len(answers)} problems, the first in layer"
+        f" '{next(layers)}' {first}. All other answers are kept. Raise --limit-s, repeat with --retry, or take"
+        " --simulator auto, where the roofline answers instead and the rows say so"
+    )
 
 
 def _on_chip(workload: Workload, arch: Architecture, bits: int) -> OnChip | None:

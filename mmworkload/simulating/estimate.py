@@ -82,7 +82,7 @@ class Estimate:
     utilization: of the MAC array over the whole run, 0 to 1.
     traffic_bytes: level to role to bytes moved through that level.
     macs: as the simulator counted them.
-    footprints: role to elements, where the simulator reports them.
+    footprints: role to elements (of all operands in it), where the simulator reports them.
     includes: what the latency covers ("compute", "dram traffic", "array fill").
     floored_from: the raw cycles when the answer undercut a physical bound and was raised to it.
     bound: ``compute`` or ``memory``: which floor is the higher.

@@ -18,10 +18,14 @@ from mmworkload.simulating.vector import vector_cost
 
 @dataclass(frozen=True)
 class Answer:
-    """The checked estimate of one problem, and why it is not the chosen simulator's (empty when it is)."""
+    """The checked estimate of one problem, and why it is not the chosen simulator's (empty when it is).
+
+    ``broken`` when the simulator hung or crashed, rather than refused.
+    """
 
     estimate: Estimate
     note: str = ""
+    broken: bool = False
 
 
 @dataclass
@@ -82,6 +86,8 @@ def layer_row(
             total.add_estimate(answer.estimate, work.problem, work.count, read + written)
             names.append(answer.estimate.simulator)
             notes.append(answer.note)
+            # The one thing in ``includes`` that differs from layer to layer.
+            notes += [text for text in answer.estimate.includes if text.startswith("padding")]
     # What the layer moves beyond the operands of its loop nests: all of it without any, else a bias or a mask.
     own_read, own_written = moved_bits(part.graph, layer, bits)
     total.add_vector(layer.vector_ops, max(0, own_read - nests_read), max(0, own_written - nests_written))

@@ -27,6 +27,7 @@ DISMISS = b"q"
 """Written on the lifeline when the parent itself wants the worker gone (and removes the files)."""
 
 _PR_SET_PDEATHSIG = 1
+_PARENTS_WORD_MS = 2000
 
 
 def main(lifeline: int, folder: Path, log: Path) -> None:
@@ -71,8 +72,11 @@ def _guard(lifeline: int, folder: Path, log: Path) -> None:
         os.killpg(worker, signal.SIGKILL)
     _, status = os.waitpid(worker, 0)
     _remove(folder)
+    # A parent that lives says so on the lifeline, here at once or when it sees that the worker is gone. One that dies
+    # ends the lifeline, but perhaps only after its death was signalled to us: its threads do not all die together.
     events.unregister(wake)
-    if os.getppid() != parent or (events.poll(0) and os.read(lifeline, 1) != DISMISS):  # nobody else cleans up
+    ended = bool(events.poll(_PARENTS_WORD_MS)) and os.read(lifeline, 1) != DISMISS
+    if ended or os.getppid() != parent:
         with suppress(OSError):
             log.unlink()
             log.parent.rmdir()

@@ -100,11 +100,13 @@ class WorkerPool:
                     position, job = tasks.get_nowait()
                 except queue.Empty:
                     return
-                if worker is None:
-                    worker = _Worker(self._root, number, self._stopped)
-                result = worker.run(job)
-                if not worker.alive:
-                    worker = None
+                result: Estimate | Failure | None = None
+                while result is None:
+                    if worker is None:
+                        worker = _Worker(self._root, number, self._stopped)
+                    result = worker.run(job)
+                    if not worker.alive:
+                        worker = None
                 answers.put((position, result))
         except _StoppedError:
             return
@@ -127,13 +129,14 @@ class _Worker:
         self._stopped = stopped
         self._pending = b""
         self._pid: int | None = None
+        self._answered = False
         folder = Path(tempfile.mkdtemp(prefix=f"worker-{number}-", dir=root))
         self._log = root / f"{folder.name}.log"
         lifeline, self._lifeline = os.pipe()
         environment = {
             **os.environ,
             **dict.fromkeys(_ONE_THREAD, "1"),
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path),
             "PYTHONFAULTHANDLER": "1",
             "TMPDIR": str(folder),
         }
@@ -173,11 +176,14 @@ class _Worker:
             raise SimulationError(f"a worker process does not start: {self._log_tail()}")
         self._pid = reply["ready"]
 
-    def run(self, job: Job) -> Estimate | Failure:
-        """The answer to one job; afterwards :attr:`alive` says whether the worker can take another."""
-        os.truncate(self._log, 0)
+    def run(self, job: Job) -> Estimate | Failure | None:
+        """The answer to one job; afterwards :attr:`alive` says whether the worker can take another.
+
+        None when the worker had ended before, between two jobs: another worker has to take this one.
+        """
         request = json.dumps({"job": asdict(job)}) + "\n"
         try:
+            os.truncate(self._log, 0)
             assert self._process.stdin is not None
             self._process.stdin.write(request.encode())
             self._process.stdin.flush()
@@ -185,11 +191,14 @@ class _Worker:
         except TimeoutError:
             self.close()
             return Failure(TIMEOUT, f"no answer within {job.limit_s:g} s", job.limit_s)
-        except BrokenPipeError:
-            reply = None
+        except (BrokenPipeError, FileNotFoundError):
+            fresh = not self._answered
+            code = self.close()
+            return Failure(CRASH, f"the worker ended at once ({_ending(code)})", job.limit_s) if fresh else None
         if reply is None:
             code = self.close()
             return Failure(CRASH, f"the worker ended ({_ending(code)}): {self._log_tail()}", job.limit_s)
+        self._answered = True
         if "error" in reply:
             return Failure(ERROR, reply["error"], job.limit_s)
         try:
@@ -245,9 +254,12 @@ class _Worker:
         return reply
 
     def _log_tail(self) -> str:
-        with self._log.open("rb") as log:
-            log.seek(max(0, self._log.stat().st_size - 16384))
-            text = log.read().decode(errors="replace")
+        try:
+            with self._log.open("rb") as log:
+                log.seek(max(0, self._log.stat().st_size - 16384))
+                text = log.read().decode(errors="replace")
+        except FileNotFoundError:
+            text = ""
         # A fatal error tells most first, everything else last.
         fatal = text.rfind("Fatal Python error")
         lines = [line.strip() for line in text[max(fatal, 0) :].splitlines() if line.strip()]

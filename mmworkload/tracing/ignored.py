@@ -39,7 +39,7 @@ IGNORED: dict[str, str] = {
         for name in (
             "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_size", "sym_stride", "sym_numel",
             "sym_storage_offset", "sym_constrain_range", "sym_constrain_range_for_size",
-            "_functional_sym_constrain_range", "is_same_size", "size", "stride", "numel", "dim", "is_nonzero",
+            "is_same_size", "size", "stride", "numel", "dim", "is_nonzero",
         )
     },
 }  # fmt: skip

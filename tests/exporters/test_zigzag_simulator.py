@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -224,10 +226,11 @@ def test_levels_that_hold_one_role_see_only_that(tmp_path: Path) -> None:
 
 @needs_zigzag
 def test_keys_and_queries_both_count_as_inputs_but_keys_go_past_the_buffer(tmp_path: Path) -> None:
-    traffic = run(LIGHT["attention"][0].canonical(), tmp_path).traffic_bytes
+    answer = run(LIGHT["attention"][0].canonical(), tmp_path)
 
-    assert "weight" not in traffic["dram"]
-    assert traffic["wspad"]["input"] > 0
+    assert "weight" not in answer.traffic_bytes["dram"]
+    assert answer.traffic_bytes["wspad"]["input"] > 0
+    assert answer.footprints == {"input": 2 * 12 * 128 * 64, "output": 12 * 128 * 128}
 
 
 @needs_zigzag
@@ -283,6 +286,38 @@ def test_many_loops_are_searched_in_blocks(tmp_path: Path) -> None:
     # Eight loops remain, 40320 orders; four blocks have 24.
     assert 0 < found.orders <= 24
     assert found.macs == problem.macs
+
+
+OWN_ENTRY_POINT = """
+import logging, sys, yaml
+from zigzag.api import get_hardware_performance_zigzag as own
+
+logging.disable(logging.CRITICAL)
+_, latency, _ = own(
+    yaml.safe_load(open("workload.yaml")), "accelerator.yaml", "mapping-0.yaml", opt="latency", lpf_limit=5,
+    dump_folder="out", loma_show_progress_bar=False,
+)
+print("latency", latency)
+"""
+
+
+@needs_zigzag
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["convolution", "attention"])
+def test_our_shortcut_gives_what_zigzags_own_entry_point_gives(name: str, tmp_path: Path) -> None:
+    from mmworkload.exporters.zigzag.search import search
+
+    job = SIMULATOR.prepare(LIGHT[name][0].canonical(), EYERISS, Options())
+    for file, text in job.files.items():
+        (tmp_path / file).write_text(text)
+
+    ours = search(tmp_path, "workload.yaml", "accelerator.yaml", "mapping-0.yaml", most_loops=5, dram_bits=(64, 64))
+    own = subprocess.run(
+        [sys.executable, "-c", OWN_ENTRY_POINT], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+
+    assert ours.dram_cycles < ours.cycles
+    assert float(own.stdout.split()[-1]) == ours.cycles
 
 
 @needs_zigzag

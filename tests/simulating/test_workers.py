@@ -16,7 +16,7 @@ import pytest
 from mmworkload.errors import SimulationError
 from mmworkload.simulating.cache import CRASH, ERROR, TIMEOUT, Failure
 from mmworkload.simulating.estimate import Estimate, Job
-from mmworkload.simulating.workers import WorkerPool, available_cores
+from mmworkload.simulating.workers import WorkerPool, _Worker, available_cores
 
 pytestmark = [
     pytest.mark.usefixtures("fake_simulator"),
@@ -173,6 +173,22 @@ def test_a_worker_that_cannot_start_ends_the_run_with_its_message(
     with pytest.raises(SimulationError, match=r"a worker process cannot be started: .*nothing"):
         run([job("answer")])
     assert list(temporary.iterdir()) == []
+
+
+def test_a_worker_that_was_killed_between_jobs_does_not_fail_the_next_one(tmp_path: Path) -> None:
+    stopped, stop = os.pipe()
+    try:
+        worker = _Worker(tmp_path, 0, stopped)
+        assert isinstance(worker.run(job("answer")), Estimate)
+        assert worker._pid is not None
+        os.kill(worker._pid, signal.SIGKILL)
+        assert wait_until(lambda: worker._process.poll() is not None, 10.0)
+
+        assert worker.run(job("answer")) is None
+        assert not worker.alive
+    finally:
+        os.close(stop)
+        os.close(stopped)
 
 
 def test_leaving_the_pool_early_ends_the_workers(tmp_path: Path, temporary: Path) -> None:

@@ -149,7 +149,13 @@ def test_an_encoder_layer_is_traced_in_its_parts(trace: Any, count: Any) -> None
     x = torch.randn(2, 5, 12)
     graph = trace(layer, x).graph
     assert graph.total_macs == count(layer, x).macs == 10 * 12 * 36 + 1200 + 10 * 144 + 2 * 10 * 12 * 20
-    assert [item.op for item in graph if item.category == "Gemm"] == ["linear", "attention", "linear", "linear", "linear"]
+    assert [item.op for item in graph if item.category == "Gemm"] == [
+        "linear",
+        "attention",
+        "linear",
+        "linear",
+        "linear",
+    ]
     assert torch.backends.mha.get_fastpath_enabled()
 
 
