@@ -299,7 +299,9 @@ def test_the_parts_of_a_graph_add_up_to_it() -> None:
 
 
 def test_a_stage_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(UnknownNameError, match="unknown stage 'encoder/c'. Did you mean encoder/[ab] or encoder/[ab]"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown stage 'encoder/c'\. Did you mean encoder/[ab] or encoder/[ab]"
+    ):
         two_encoders().only(["encoder/c"])
 
 

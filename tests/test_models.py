@@ -197,7 +197,7 @@ def test_a_wrong_return_value_is_one_error(file: Path, function: str, message: s
 def test_a_missing_function_suggests_the_nearest(file: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown function in .*mine\.py 'as_tupel'\. Did you mean as_tuple"):
         resolve(f"{file}:as_tupel")
-    with pytest.raises(UnknownNameError, match="unknown function in .* 'not_a_function'"):
+    with pytest.raises(UnknownNameError, match=r"unknown function in .* 'not_a_function'"):
         resolve(f"{file}:not_a_function")
     with pytest.raises(ModelError, match=r"name the function too, as in .*mine\.py:build"):
         resolve(str(file))
@@ -268,7 +268,7 @@ def test_a_name_that_is_not_known_suggests_the_nearest(name: str, message: str) 
 def test_an_impossible_batch_or_type_is_refused_before_anything_is_built() -> None:
     with pytest.raises(MmworkloadError, match="--batch 0: a batch has at least one sample"):
         resolve("av-mnist", batch=0)
-    with pytest.raises(UnknownNameError, match="unknown dtype 'float23'. Did you mean float32"):
+    with pytest.raises(UnknownNameError, match=r"unknown dtype 'float23'\. Did you mean float32"):
         resolve("av-mnist", dtype="float23")
 
 

@@ -9,6 +9,7 @@ bias) comes on top.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -62,18 +63,23 @@ def choose(name: str, arch: Architecture) -> Choice:
     known = simulators()
     if name != "auto" and name not in known:
         raise UnknownNameError("simulator", name, [*known, "auto"])
-    reasons = []
+    reasons, short = [], []
     for candidate in AUTO if name == "auto" else (name,):
         simulator = known.get(candidate)
         if simulator is None:
             reasons.append(f"{candidate}: not installed")
+            short.append(reasons[-1])
             continue
         reason = simulator.unavailable()
         if reason is None:
             fidelity = simulator.fidelity(arch)
             if fidelity.level != "refused":
-                return Choice(simulator, simulator.version(), fidelity, "; ".join(reasons))
+                return Choice(simulator, simulator.version(), fidelity, "; ".join(short))
             reason = f"cannot be told {arch.name}: {', '.join(fidelity.lost)}"
+            short.append(f"{candidate}: {reason}")
+        else:
+            # What is wrong, without what to do about it: who asked for auto has an answer.
+            short.append(f"{candidate}: {re.split('[:;(]', reason)[0].strip()}")
         reasons.append(f"{candidate}: {reason}")
     raise UnavailableError(f"no simulator can run. {'; '.join(reasons)}")
 
@@ -132,7 +138,7 @@ def simulate(
     task = _Task(arch, chosen, options or Options(), workers, store, retry, progress or (lambda done, total: None))
     answers, hits = task.answer(unique)
     if not fallback:
-        _require_answers(workload, {key: answers[problem.key] for key, problem in as_run.items()}, chosen)
+        _require_answers(workload, as_run, answers, chosen)
 
     rows: list[LayerResult] = []
     components: dict[str, float] = {}
@@ -242,23 +248,24 @@ class _Task:
         return Answer(closed_form(problem, self.arch), note, broken=result.kind in (TIMEOUT, CRASH))
 
 
-def _require_answers(workload: Workload, answers: dict[str, Answer], chosen: Choice) -> None:
+def _require_answers(
+    workload: Workload, as_run: dict[str, Problem], answers: dict[str, Answer], chosen: Choice
+) -> None:
     """SimulationError when the simulator hung or crashed, which says less of the problem than of the run."""
     broken = {key: answer.note for key, answer in answers.items() if answer.broken}
     if not broken:
         return
-    layers = (
-        layer.name
+    layer, key = next(
+        (layer.name, as_run[work.problem.key].key)
         for part in workload.parts
-        for layer in part.graph
+        for layer in part.graph.layers
         for work in layer.work
-        if work.problem.key in broken
+        if work.problem.key in as_run and as_run[work.problem.key].key in broken
     )
-    first = next(iter(broken.values())).partition("gave no answer ")[2]
     raise SimulationError(
         f"{chosen.simulator.name} gave no answer for {len(broken)} of {len(answers)} problems, the first in layer"
-        f" '{next(layers)}' {first}. All other answers are kept. Raise --limit-s, repeat with --retry, or take"
-        " --simulator auto, where the roofline answers instead and the rows say so"
+        f" '{layer}': {broken[key].removeprefix(f'{chosen.simulator.name} gave no answer ')}. All other answers are"
+        " kept. Raise --limit-s, repeat with --retry, or take --simulator auto, where the roofline answers instead"
     )
 
 

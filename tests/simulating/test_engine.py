@@ -82,8 +82,7 @@ def test_auto_takes_the_first_that_can_and_says_why_not_the_others(
 
     assert chosen.simulator is roofline
     assert str(chosen) == (
-        f"roofline {roofline.version()} (timeloop: not on this machine: install it; zigzag: cannot be told small: no"
-        " vector unit)"
+        f"roofline {roofline.version()} (timeloop: not on this machine; zigzag: cannot be told small: no vector unit)"
     )
 
 

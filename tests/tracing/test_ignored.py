@@ -1,7 +1,7 @@
 """Every operator that the graph may leave out moves no bytes, proved one by one.
 
-An entry is proved by its schema (its outputs alias an argument, or it has no tensor output) or by running it: then every
-output must lie in the memory of an input.
+An entry is proved by its schema (its outputs alias an argument, or it has no tensor output) or by running it: then
+every output must lie in the memory of an input.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def packet(name: str) -> Any:
 
 
 def schemas(name: str) -> list[Any]:
-    """The schemas of the operator and of its in-place form; not those of lists, and not those with an ``out`` tensor."""
+    """The schemas of the operator and of its in-place form; not those of lists, nor those with an ``out`` tensor."""
     found = [packet(name), packet(f"{name}_")]
     overloads = [getattr(item, overload)._schema for item in found if item is not None for overload in item.overloads()]
     return [

@@ -503,7 +503,8 @@ class Attention(nn.Module):
 
     def forward(self, x):
         q, k, v = (p(x).unflatten(-1, (-1, WIDTH // HEADS)).transpose(1, 2) for p in (self.q, self.k, self.v))
-        return self.o(F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2).flatten(2))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        return self.o(mixed.transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
