@@ -1,0 +1,63 @@
+"""docs/json.md names every field of simulate, measure, validate and export, and no other."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mmworkload
+
+DOCUMENT = (Path(__file__).resolve().parents[1] / "docs" / "json.md").read_text()
+
+
+def tables(heading: str) -> list[set[str]]:
+    """The fields of each table under a heading, in order."""
+    section = DOCUMENT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    blocks = section.split("| field |")[1:]
+    return [set(re.findall(r"^\| `(\w+)` \|", block, re.MULTILINE)) for block in blocks]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    found = mmworkload.validate("av-mnist/concat", "eyeriss_like", simulator="roofline")
+    # Through JSON, as a reader gets it.
+    return json.loads(json.dumps(found.to_dict()))
+
+
+def test_a_simulation(report: dict[str, Any]) -> None:
+    whole, layer = tables("Simulations")
+    assert set(report["simulation"]) == whole
+    assert set(report["simulation"]["layers"][0]) == layer
+
+
+def test_a_measurement(report: dict[str, Any]) -> None:
+    whole, layer = tables("Measurements")
+    assert set(report["measurement"]) == whole
+    assert set(report["measurement"]["layers"][0]) == layer
+    assert set(report["measurement"]["eager"]) == {"median_s", "q1_s", "q3_s", "min_s", "max_s", "repeats"}
+
+
+def test_a_validation(report: dict[str, Any]) -> None:
+    (whole,) = tables("Validations")
+    assert set(report) == {"schema_version", "validation", "measurement", "simulation"}
+    assert set(report["validation"]) == whole
+    sides = {"measured_s", "simulated_s", "measured_share", "simulated_share", "ratio"}
+    group = {"name", "layers", "macs", "unmeasured", "unsimulated"} | sides
+    assert all(
+        set(row) == group for name in ("stages", "modalities", "operators") for row in report["validation"][name]
+    )
+    layer = {"layer", "op", "stage", "modality", "macs", "kernels", "simulator", "bound", "floored", "fallback", "dead"}
+    assert set(report["validation"]["layers"][0]) == layer | {"note"} | sides
+
+
+def test_an_export(tmp_path: Path) -> None:
+    mmworkload.export("timeloop", "av-mnist/image", "eyeriss_like", tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    whole, row = tables("Exports")
+    assert set(manifest) == whole
+    assert set(manifest["layers"][0]) == row
+    assert manifest["macs"] == 149032
