@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,10 +140,13 @@ class Model:
             except (RuntimeError, NotImplementedError) as error:
                 if device != "meta" or "meta" not in str(error):
                     raise
-                # A constructor that reads values (``x.item()``) needs real ones; the weights are dropped right after.
+                # A constructor that reads values (``x.item()``) needs real ones.
                 with torch.device("cpu"):
                     module, inputs = _pair(self.make("cpu"), self.name)
-            module = module.eval().to(device=device)
+            module = module.eval()
+            if device != "meta":
+                # What was made elsewhere stays as it is for tracing, which looks at shapes only.
+                module = module.to(device=device)
         except MmworkloadError:
             raise
         except Exception as error:
@@ -270,10 +274,13 @@ def _torchvision(name: str, builder: str, batch: int, dtype: str) -> Model:
     if builder not in known:
         raise UnknownNameError("torchvision model", builder, known)
     size = _image_size(models, builder)
-    # Auxiliary heads run in training only; without them the weights are those of inference.
-    options = {"init_weights": False} if builder in ("googlenet", "inception_v3") else {}
+    options: dict[str, Any] = {}
     if builder in ("googlenet", "inception_v3"):
-        options["aux_logits"] = False
+        # Auxiliary heads run in training only; without them the weights are those of inference.
+        options = {"init_weights": False, "aux_logits": False}
+    elif "weights_backbone" in inspect.signature(models.get_model_builder(builder)).parameters:
+        # The default is a pretrained backbone, which would be downloaded.
+        options["weights_backbone"] = None
     specs = (InputSpec("x", (batch, *size), modality="video" if len(size) == 4 else "image"),)
 
     def make(device: str) -> tuple[torch.nn.Module, Any]:
@@ -284,7 +291,7 @@ def _torchvision(name: str, builder: str, batch: int, dtype: str) -> Model:
 
 def _image_size(models: Any, builder: str) -> tuple[int, ...]:
     """Input shape without batch, from the preset that belongs to the model's default weights."""
-    preset = models.get_model_weights(builder).DEFAULT.transforms.keywords
+    preset = getattr(models.get_model_weights(builder).DEFAULT.transforms, "keywords", {})
     crop = preset.get("crop_size", preset.get("resize_size", 224))
     size = (crop, crop) if isinstance(crop, int) else tuple(crop)
     size = size * 2 if len(size) == 1 else size
@@ -303,13 +310,12 @@ def _function(name: str, path: Path, function: str, batch: int | None, dtype: st
         raise ModelError(f"{name}: {path} cannot be loaded as Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    sys.path.insert(0, str(path.resolve().parent))
+    folder = str(path.resolve().parent)
     try:
-        spec.loader.exec_module(module)
+        with _on_path(folder):
+            spec.loader.exec_module(module)
     except Exception as error:
         raise ModelError(f"{name}: loading {path} raised {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
     build = getattr(module, function, None)
     if not callable(build):
         functions = inspect.getmembers(module, inspect.isfunction)
@@ -323,6 +329,18 @@ def _function(name: str, path: Path, function: str, batch: int | None, dtype: st
         )
 
     def make(device: str) -> tuple[torch.nn.Module, Any]:
-        return build(batch=batch) if takes_batch and batch is not None else build()
+        with _on_path(folder):
+            return build(batch=batch) if takes_batch and batch is not None else build()
 
     return Model(name, function, batch or 1, dtype, make)
+
+
+@contextmanager
+def _on_path(folder: str) -> Iterator[None]:
+    """A file of the user's may import the files next to it, also late, inside a function."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)

@@ -146,7 +146,6 @@ def test_tied_weights_are_counted_once(file: Path) -> None:
     assert (graph.total_params, graph.built_params) == (40, 40)
 
 
-@pytest.mark.xfail(strict=True, reason="Model.build moves to meta what was made elsewhere, which unties it (models.py)")
 def test_a_model_made_outside_of_the_function_keeps_its_ties_and_its_weights(file: Path) -> None:
     model = resolve(f"{file}:shared")
     for _ in range(2):
@@ -231,7 +230,6 @@ def test_files_of_one_name_in_two_folders_stay_apart(tmp_path: Path) -> None:
     assert [trace_model(model).graph.total_macs for model in models] == [3, 5]
 
 
-@pytest.mark.xfail(strict=True, reason="the file's folder is off the path when the function is called (models.py)")
 def test_a_function_may_import_the_file_next_to_it(file: Path) -> None:
     assert trace_model(resolve(f"{file}:needs_sibling")).graph.total_macs == 36
 
@@ -336,7 +334,6 @@ def test_a_torchvision_model_gets_the_input_of_its_weights(name: str, shape: tup
     assert (spec.shape, spec.modality) == (shape, "video" if len(shape) == 5 else "image")
 
 
-@pytest.mark.xfail(strict=True, reason="torchvision's own defaults load pretrained backbones (models.py)")
 def test_a_segmentation_model_is_built_without_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
     def download(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a download was tried")
@@ -346,7 +343,6 @@ def test_a_segmentation_model_is_built_without_a_download(monkeypatch: pytest.Mo
     assert graph.built_params == 3221538
 
 
-@pytest.mark.xfail(strict=True, reason="presets without crop or resize size (models.py, _image_size)")
 @pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "raft_small"])
 def test_a_torchvision_model_that_cannot_be_traced_is_one_error(name: str) -> None:
     with pytest.raises(MmworkloadError):
