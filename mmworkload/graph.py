@@ -7,8 +7,6 @@ writes itself as JSON or YAML without loss, and converts to and from networkx an
 from __future__ import annotations
 
 import fnmatch
-import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -17,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import FormatError, UnknownNameError
 from mmworkload.files import write_atomic
-from mmworkload.layer import CATEGORIES, TENSOR_KINDS, Layer, Tensor, Work
+from mmworkload.layer import CATEGORIES, TENSOR_KINDS, Layer, Tensor
 from mmworkload.problem import Problem
 
 if TYPE_CHECKING:
     import networkx
     import pandas
 
-SCHEMA_VERSION = 1
 TREATMENTS = ("lowered", "ignored", "unknown")
 
 
@@ -320,153 +317,29 @@ class LayerGraph:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract (docs/json.md). Sums are there for readers and are recomputed on loading."""
-        numbers = {key: f"p{index}" for index, key in enumerate(self.problems)}
-        totals = self.totals()
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "model": self.model,
-            "variant": self.variant,
-            "batch": self.batch,
-            "dtype": self.dtype,
-            "route": self.route,
-            "total_macs": totals.macs,
-            "useful_macs": totals.useful_macs,
-            "outer_macs": totals.outer_macs,
-            "total_params": totals.params,
-            "built_params": self.built_params,
-            "versions": self.versions,
-            "inputs": [_plain(item) for item in self.inputs],
-            "outputs": list(self.outputs),
-            "stages": {stage: _plain(item) for stage, item in self.stages.items()},
-            "problems": {numbers[key]: str(problem) for key, problem in self.problems.items()},
-            "tensors": {
-                name: {
-                    "shape": list(t.shape),
-                    "dtype": t.dtype,
-                    "bits": t.bits,
-                    "kind": t.kind,
-                    "storage": t.storage,
-                }
-                for name, t in self.tensors.items()
-            },
-            "layers": [
-                {
-                    "name": layer.name,
-                    "op": layer.op,
-                    "category": layer.category,
-                    "module": layer.module,
-                    "stage": layer.stage,
-                    "modality": layer.modality,
-                    "macs": layer.macs,
-                    "params": self.params([layer]),
-                    "vector_ops": layer.vector_ops,
-                    "work": [
-                        {"problem": numbers[w.problem.key], "count": w.count, "sequential": w.sequential}
-                        for w in layer.work
-                    ],
-                    "reads": dict(layer.reads),
-                    "writes": dict(layer.writes),
-                    "placement": layer.placement,
-                    "assumptions": list(layer.assumptions),
-                    "dead": layer.dead,
-                    "rule": layer.rule,
-                }
-                for layer in self.layers
-            ],
-            "coverage": {
-                treatment: [
-                    {key: value for key, value in _plain(item).items() if key != "treatment"}
-                    for item in self.coverage
-                    if item.treatment == treatment
-                ]
-                for treatment in TREATMENTS
-            },
-        }
+        from mmworkload import graph_text
+
+        return graph_text.encode(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LayerGraph:
         """The inverse of :meth:`to_dict`. Raises FormatError that names the missing or wrong entry."""
-        if not isinstance(data, dict) or "schema_version" not in data:
-            raise FormatError("not a layer graph: there is no schema_version")
-        if data["schema_version"] != SCHEMA_VERSION:
-            raise FormatError(
-                f"schema_version {data['schema_version']} cannot be read by this version, which reads {SCHEMA_VERSION};"
-                " trace the model again"
-            )
-        try:
-            problems = {name: Problem.parse(text) for name, text in data["problems"].items()}
-            tensors = {
-                name: Tensor(name, tuple(t["shape"]), t["dtype"], t["bits"], t["kind"], t["storage"])
-                for name, t in data["tensors"].items()
-            }
-            layers = tuple(
-                Layer(
-                    name=item["name"],
-                    op=item["op"],
-                    category=item["category"],
-                    module=item["module"],
-                    stage=item["stage"],
-                    modality=item["modality"],
-                    reads=tuple(item["reads"].items()),
-                    writes=tuple(item["writes"].items()),
-                    work=tuple(Work(problems[w["problem"]], w["count"], w["sequential"]) for w in item["work"]),
-                    vector_ops=item["vector_ops"],
-                    placement=item["placement"],
-                    assumptions=tuple(item["assumptions"]),
-                    dead=item["dead"],
-                    rule=item["rule"],
-                )
-                for item in data["layers"]
-            )
-            return cls(
-                model=data["model"],
-                variant=data["variant"],
-                batch=data["batch"],
-                dtype=data["dtype"],
-                layers=layers,
-                tensors=tensors,
-                inputs=tuple(InputInfo(**{**item, "shape": tuple(item["shape"])}) for item in data["inputs"]),
-                outputs=tuple(data["outputs"]),
-                built_params=data["built_params"],
-                route=data["route"],
-                versions=data["versions"],
-                coverage=tuple(
-                    Coverage(treatment, **item) for treatment in TREATMENTS for item in data["coverage"][treatment]
-                ),
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise FormatError(f"not a complete layer graph: {type(error).__name__} {error}") from error
+        from mmworkload import graph_text
+
+        return graph_text.decode(data)
 
     def to_text(self, suffix: str = ".json") -> str:
-        """The graph as JSON or YAML text (``suffix``); one line a layer, so that a change is one line of a diff."""
-        data = self.to_dict()
-        if suffix == ".json":
-            return _lines(data, yaml=False)
-        if suffix in (".yaml", ".yml"):
-            return _lines(data, yaml=True)
-        if suffix == ".csv":
-            return self.to_pandas().to_csv(index=False)
-        raise FormatError(f"a graph is written as .json, .yaml or .csv, not '{suffix}'")
+        """The graph as text: ``.json``, ``.yaml``, or the table ``.csv``."""
+        from mmworkload import graph_text
+
+        return graph_text.write(self, suffix)
 
     @classmethod
     def from_text(cls, text: str) -> LayerGraph:
-        """Reads JSON or YAML text."""
-        try:
-            if text.lstrip().startswith("{"):
-                return cls.from_dict(json.loads(text))
-            import yaml
+        """Reads JSON or YAML text. Raises FormatError."""
+        from mmworkload import graph_text
 
-            return cls.from_dict(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-        except FormatError:
-            raise
-        except json.JSONDecodeError as error:
-            raise FormatError(f"not JSON: {error}") from error
-        except Exception as error:
-            import yaml
-
-            if isinstance(error, yaml.YAMLError):
-                raise FormatError(f"not YAML: {str(error).splitlines()[0]}") from error
-            raise
+        return graph_text.read(text)
 
     def save(self, path: str | Path) -> None:
         """Writes .json, .yaml or .csv by the suffix of ``path``, whole or not at all."""
@@ -522,7 +395,6 @@ class Workload:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "schema_version": SCHEMA_VERSION,
             "name": self.name,
             "parts": [
                 {"name": p.name, "count": p.count, "sequential": p.sequential, "graph": p.graph.to_dict()}
@@ -542,37 +414,3 @@ class Workload:
             )
         except (KeyError, TypeError) as error:
             raise FormatError(f"not a complete workload: {type(error).__name__} {error}") from error
-
-
-def _plain(item: Any) -> dict[str, Any]:
-    """A flat dataclass as a dictionary with lists for tuples."""
-    values = {f.name: getattr(item, f.name) for f in fields(item)}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-
-
-def _lines(data: dict[str, Any], *, yaml: bool) -> str:
-    """JSON with one line an entry of the long tables; the same lines are valid YAML without the outer brackets."""
-
-    def dump(item: Any) -> str:
-        if not yaml:
-            return json.dumps(item)
-        # JSON escapes what is beyond 16 bits as a pair of surrogates, which YAML does not join.
-        return re.sub(r"[^ -~]", lambda match: f"\\U{ord(match[0]):08x}", json.dumps(item, ensure_ascii=False))
-
-    parts = []
-    for key, value in data.items():
-        if isinstance(value, dict) and value:
-            entries = [f"{dump(name)}: {dump(item)}" for name, item in value.items()]
-            opening, closing, bullet = "{", "}", "  "
-        elif isinstance(value, list) and value:
-            entries = [dump(item) for item in value]
-            opening, closing, bullet = "[", "]", "- "
-        else:
-            parts.append(f"{key}: {dump(value)}" if yaml else f"{dump(key)}: {dump(value)}")
-            continue
-        if yaml:
-            parts.append("\n".join([f"{key}:", *(f"{bullet}{entry}" for entry in entries)]))
-        else:
-            body = ",\n  ".join(entries)
-            parts.append(f"{dump(key)}: {opening}\n  {body}\n {closing}")
-    return "\n".join(parts) + "\n" if yaml else "{" + ",\n ".join(parts) + "}\n"

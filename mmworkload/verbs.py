@@ -238,15 +238,11 @@ def validate(
     only: Iterable[str] = (),
     measurement: Measurement | None = None,
     strict: bool = True,
-    effort: str = "normal",
-    limit_s: float = 300.0,
-    workers: int | None = None,
-    cache: bool = True,
-    retry: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
 ) -> Report:
     """Measures and simulates the same layers and puts them side by side.
 
+    ``settings`` go to :func:`simulate` (effort, limit_s, workers, cache, retry, progress).
     ``measurement`` (one that was taken earlier, on another machine perhaps) replaces the measuring; batch and the
     graph's dtype are then its own. ``dtype`` forces the operand bits of the simulated side too. Raises MmworkloadError,
     also when the measurement is of another model or batch.
@@ -270,19 +266,7 @@ def validate(
             f" batch {graph.batch}"
         )
     part = graph.only(wanted)
-    simulation = simulate(
-        part,
-        spec,
-        simulator=simulator,
-        dtype=forced,
-        strict=False,
-        effort=effort,
-        limit_s=limit_s,
-        workers=workers,
-        cache=cache,
-        retry=retry,
-        progress=progress,
-    )
+    simulation = simulate(part, spec, simulator=simulator, dtype=forced, strict=False, **settings)
     if measurement is None:
         measurement = measure(model, device=device, batch=batch, dtype=dtype or "float32", only=wanted, traced=traced)
     elif wanted:

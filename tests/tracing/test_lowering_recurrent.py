@@ -66,6 +66,17 @@ def test_the_recurrence_is_a_product_a_step_in_sequence(trace: Any) -> None:
     assert layer.vector_ops == STEPS * BATCH * (13 * HIDDEN + 2 * 4 * HIDDEN)
 
 
+def test_each_direction_is_work_of_its_own(trace: Any) -> None:
+    """The second layer reads both directions of the first."""
+    module = nn.GRU(IN, HIDDEN, num_layers=2, bidirectional=True)
+    (layer,) = [layer for layer in trace(module, X).graph if layer.work]
+    step = (gemm(BATCH, 18, HIDDEN).canonical(), STEPS, True)
+    assert [(w.problem, w.count, w.sequential) for w in layer.work] == [
+        *[(gemm(15, 18, IN).canonical(), 1, False), step] * 2,
+        *[(gemm(15, 18, 2 * HIDDEN).canonical(), 1, False), step] * 2,
+    ]
+
+
 def test_a_projection_is_a_product_a_step_as_well(trace: Any) -> None:
     (layer,) = [layer for layer in trace(nn.LSTM(IN, HIDDEN, proj_size=2), X).graph if layer.work]
     assert [(w.problem, w.count, w.sequential) for w in layer.work] == [

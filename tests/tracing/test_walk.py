@@ -158,6 +158,9 @@ def test_expanded_and_sliced_tensors_count_the_bytes_they_have(trace: Any) -> No
     graph = trace(lambda x, row: x + row.expand(4, 6) + x[:2].repeat(2, 1), X, X[0].clone()).graph
     assert dict(graph["add"].reads) == {"args_0": 96, "args_1": 24}
     assert dict(graph["repeat"].reads) == {"args_0": 48}
+    # Of a column that stands for a whole tensor only the column is in memory.
+    column = trace(lambda x: x[:, :1].expand(4, 6) * 2, X).graph
+    assert dict(column["mul"].reads) == {"args_0": 16}
 
 
 def test_outputs_of_one_operator_are_tensors_of_their_own(trace: Any) -> None:
