@@ -154,7 +154,7 @@ def test_export_counts_what_is_left_out_and_why(lines: Any) -> None:
     assert "2 files in out: 1 unique problem, 4,000 of 5,000 MACs" in printed
     assert row(printed, "head") == ["head", "3", "2", "1", "4.00", "k"]
     assert row(printed, "no multiply") == ["no", "multiply-accumulates", "1", "1.00", "k", "100", "B"]
-    assert printed[-1] == "timeloop x.yaml"
+    assert printed[-1] == "cd out && timeloop x.yaml"
 
 
 def test_list_has_a_table_for_each_kind(lines: Any) -> None:

@@ -28,7 +28,7 @@ def export_tables(export: Export, output: str | Path) -> list[RenderableType]:
     if any(row.excluded for row in export.rows):
         parts.append(_excluded(export))
     if export.run_command:
-        parts.append(section("Run it", export.run_command))
+        parts.append(section("Run it", f"cd {output} && {export.run_command}"))
     return parts
 
 
