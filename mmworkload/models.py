@@ -36,13 +36,17 @@ MODALITY_OF_ARGUMENT = {
 }
 ROLE_OF_ARGUMENT = {
     "mask": "mask",
-    "position": "position",
+    "position_ids": "position",
+    "position_embeddings": "position",
+    "cache_position": "position",
     "token_type": "position",
     "cache": "state",
     "past_key": "state",
     "hidden": "state",
     "state": "state",
 }
+# Not a state, in spite of its name: the output of an encoder.
+ENCODED = ("encoder_hidden_states", "hidden_states")
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ class Model:
     def build(self, device: str) -> Built:
         """The module in inference mode and its inputs on ``device`` (``meta``, ``cpu``, ``cuda``).
 
+        On ``meta`` the module keeps the dtype that it was made in, which tracing changes in a copy.
         Weights and inputs are random with a fixed seed. On ``meta`` nothing is allocated, unless the constructor reads
         values, which only real tensors have. Raises ModelError when the user's code fails.
         """
@@ -153,10 +158,12 @@ class Model:
             from mmworkload.tracing.program import user_frame
 
             message = next((line for line in str(error).splitlines() if line.strip()), "")
+            place = user_frame(error)
             raise ModelError(
-                f"{self.name}: building the model raised {type(error).__name__}: {message[:300]} ({user_frame(error)})"
+                f"{self.name}: building the model raised {type(error).__name__}: {message[:300]}"
+                + (f" ({place})" if place else "")
             ) from error
-        if self.dtype != "float32":
+        if self.dtype != "float32" and device != "meta":
             module = module.to(wanted)
         move = _mover(device, wanted if self.dtype != "float32" else None)
         if isinstance(inputs, dict):
@@ -168,7 +175,8 @@ class Model:
         for spec in self.specs:
             if spec.name == name:
                 return InputInfo(name, shape, dtype, spec.modality or spec.name, spec.role)
-        role = next((role for key, role in ROLE_OF_ARGUMENT.items() if key in name), "modality")
+        known = () if name in ENCODED else ROLE_OF_ARGUMENT.items()
+        role = next((role for key, role in known if key in name), "modality")
         return InputInfo(name, shape, dtype, MODALITY_OF_ARGUMENT.get(name, name), role)
 
 
@@ -278,6 +286,8 @@ def _torchvision(name: str, builder: str, batch: int, dtype: str) -> Model:
     if builder in ("googlenet", "inception_v3"):
         # Auxiliary heads run in training only; without them the weights are those of inference.
         options = {"init_weights": False, "aux_logits": False}
+    elif builder.startswith("vit_"):
+        options["image_size"] = size[-1]
     elif "weights_backbone" in inspect.signature(models.get_model_builder(builder)).parameters:
         # The default is a pretrained backbone, which would be downloaded.
         options["weights_backbone"] = None
@@ -321,8 +331,8 @@ def _function(name: str, path: Path, function: str, batch: int | None, dtype: st
         functions = inspect.getmembers(module, inspect.isfunction)
         own = [key for key, value in functions if value.__module__ == module_name]
         raise UnknownNameError(f"function in {path}", function, own)
-    takes_batch = "batch" in inspect.signature(build).parameters
-    if batch is not None and not takes_batch:
+    parameter = inspect.signature(build).parameters.get("batch")
+    if batch is not None and parameter is None:
         raise ModelError(
             f"{name}: --batch {batch} cannot be given: {function}() takes no parameter 'batch'. Add one, and make the"
             " example inputs with it."
@@ -330,9 +340,10 @@ def _function(name: str, path: Path, function: str, batch: int | None, dtype: st
 
     def make(device: str) -> tuple[torch.nn.Module, Any]:
         with _on_path(folder):
-            return build(batch=batch) if takes_batch and batch is not None else build()
+            return build() if batch is None else build(batch=batch)
 
-    return Model(name, function, batch or 1, dtype, make)
+    own_batch = parameter.default if parameter is not None and isinstance(parameter.default, int) else 1
+    return Model(name, function, batch or own_batch, dtype, make)
 
 
 @contextmanager

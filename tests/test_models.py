@@ -102,7 +102,9 @@ def line_of(text: str) -> int:
 def test_a_function_gives_a_model_and_its_inputs(file: Path, function: str) -> None:
     model = resolve(f"{file}:{function}")
     graph = trace_model(model).graph
-    assert (graph.model, graph.variant, graph.batch) == (f"{file}:{function}", function, 1)
+    # Only as_dict says what its batch is.
+    batch = 2 if function == "as_dict" else 1
+    assert (graph.model, graph.variant, graph.batch) == (f"{file}:{function}", function, batch)
     assert (graph.total_macs, graph.total_params) == (2 * (12 + 15 + 12), 15 + 18 + 14)
     assert {item.tensor: item.shape for item in graph.inputs} == {"image": (2, 4), "text": (2, 5)}
     assert set(graph.stages) == {"encoder/image", "encoder/text", "fusion", "head"}
@@ -347,3 +349,38 @@ def test_a_segmentation_model_is_built_without_a_download(monkeypatch: pytest.Mo
 def test_a_torchvision_model_that_cannot_be_traced_is_one_error(name: str) -> None:
     with pytest.raises(MmworkloadError):
         trace_model(resolve(f"torchvision:{name}"))
+
+
+def test_a_forced_dtype_does_not_change_a_module_made_elsewhere(file: Path) -> None:
+    name = f"{file}:shared"
+    wide = trace_model(resolve(name)).graph.totals().weight_bytes
+    narrow = trace_model(resolve(name, dtype="bfloat16")).graph.totals().weight_bytes
+    assert (wide, narrow, trace_model(resolve(name)).graph.totals().weight_bytes) == (160, 80, 160)
+
+
+def test_a_batch_that_the_function_defaults_to_is_the_graphs(tmp_path: Path) -> None:
+    path = tmp_path / "four.py"
+    path.write_text(
+        "import torch\n\n\ndef build(batch=4):\n    return torch.nn.Linear(3, 2), (torch.zeros(batch, 3),)\n"
+    )
+    graphs = [trace_model(resolve(f"{path}:build", batch=batch)).graph for batch in (None, 5)]
+    assert [(graph.batch, graph.total_macs) for graph in graphs] == [(4, 24), (5, 30)]
+
+
+@pytest.mark.parametrize(
+    ("argument", "role", "modality"),
+    [
+        ("attention_mask", "mask", "attention_mask"),
+        ("position_ids", "position", "position_ids"),
+        ("position", "modality", "position"),
+        ("encoder_hidden_states", "modality", "encoder_hidden_states"),
+        ("hidden", "state", "hidden"),
+        ("past_key_values", "state", "past_key_values"),
+        ("pixel_values", "modality", "image"),
+        ("input_ids", "modality", "text"),
+    ],
+)
+def test_undeclared_inputs_are_guessed_from_their_names(argument: str, role: str, modality: str) -> None:
+    model = resolve("torchvision:resnet18")
+    info = model.input_info(argument, (1, 3), "float32")
+    assert (info.role, info.modality) == (role, modality)

@@ -31,6 +31,8 @@ def trace_model(model: Model) -> Traced:
 
     Raises ModelError when the model cannot be built or traced.
     """
+    import torch
+
     from mmworkload.tracing.program import export_program
     from mmworkload.tracing.stages import assign
     from mmworkload.tracing.walk import walk
@@ -38,7 +40,8 @@ def trace_model(model: Model) -> Traced:
 
     built = model.build("meta")
     parameters = {id(item): item.numel() for item in built.module.parameters()}
-    program = export_program(built.module, built.args, built.kwargs, model.name)
+    forced = getattr(torch, model.dtype) if model.dtype != "float32" else None
+    program = export_program(built.module, built.args, built.kwargs, model.name, forced)
 
     def info(name: str, tensor: Tensor) -> InputInfo:
         return model.input_info(name, tensor.shape, tensor.dtype)

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", "1")
 
 
-def make_fake(module: torch.nn.Module, inputs: Any) -> tuple[torch.nn.Module, Any]:
+def make_fake(module: torch.nn.Module, inputs: Any, dtype: torch.dtype | None = None) -> tuple[torch.nn.Module, Any]:
     """A copy of ``module`` and ``inputs`` with a fake CPU tensor of the same shape, strides and dtype for every tensor.
 
     The device is the CPU and not ``meta``: constants that a forward pass makes (``torch.tensor([...])``) are on the CPU
     and would not mix with meta tensors. Tied parameters stay tied. The user's module is left as it is, unless it cannot
-    be copied; no weight is copied.
+    be copied; no weight is copied. ``dtype`` replaces the dtype of floating-point tensors.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -42,7 +42,8 @@ def make_fake(module: torch.nn.Module, inputs: Any) -> tuple[torch.nn.Module, An
     def fake(tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in memo:
             with torch.no_grad(), mode:
-                value = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+                kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+                value = torch.empty_strided(tensor.shape, tensor.stride(), dtype=kind, device="cpu")
             is_parameter = isinstance(tensor, torch.nn.Parameter)
             memo[id(tensor)] = torch.nn.Parameter(value, requires_grad=False) if is_parameter else value
         return memo[id(tensor)]
@@ -112,9 +113,13 @@ def user_frame(error: BaseException) -> str:
 
 
 def export_program(
-    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    name: str,
+    dtype: torch.dtype | None = None,
 ) -> ExportedProgram:
-    """Exports ``module`` in inference mode, before any decomposition.
+    """Exports ``module`` in inference mode, before any decomposition; ``dtype`` replaces that of its floats.
 
     Raises ModelError with the user's line when the forward pass fails or cannot be exported.
     """
@@ -125,7 +130,7 @@ def export_program(
     # The fused encoder layer is one opaque operator; its parts are what the graph is for.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        module, (args, kwargs) = make_fake(module, (args, kwargs))
+        module, (args, kwargs) = make_fake(module, (args, kwargs), dtype)
         with torch.no_grad(), _quiet():
             return torch.export.export(module, args, kwargs, strict=False)
     except Exception as error:
