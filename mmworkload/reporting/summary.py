@@ -84,7 +84,7 @@ def caveats(validation: Validation) -> Iterator[str]:
             f"Not the user's kernels: eager and graph run different kernels for {share(gaps.kernel_difference)} of the"
             " kernel time, and the measured rows are those of the graph."
         )
-    yield f"Run node by node, the graph takes {times(gaps.graph_over_eager)} the time of the eager model."
+    yield f"End to end, the graph takes {times(gaps.graph_over_eager)} the time of the eager model."
     if gaps.idle_share is None:
         yield f"The end-to-end times are of the whole model, the layers those of {', '.join(gaps.only)}."
     else:
