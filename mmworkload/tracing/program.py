@@ -104,7 +104,7 @@ def user_frame(error: BaseException) -> str:
     import torch
 
     # By place and not by name: a user's file may well lie in a folder called mmworkload.
-    own = (str(Path(torch.__file__).parent) + os.sep, str(Path(__file__).parent) + os.sep, mmworkload.models.__file__)
+    own = (str(Path(torch.__file__).parent) + os.sep, str(Path(__file__).parent) + os.sep, str(Path(mmworkload.models.__file__).parent) + os.sep)
     place = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if not frame.filename.startswith(("<", *own)):

@@ -1,0 +1,144 @@
+"""What a workload module declares: inputs, parameters, variants, family. Free of torch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mmworkload.errors import MmworkloadError, UnknownNameError
+
+if TYPE_CHECKING:
+    import torch
+
+# The value of a parameter: a number, a choice, or several names.
+Setting = int | str | tuple[str, ...]
+Settings = Mapping[str, Setting]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of a workload, per batch.
+
+    ``shape`` with the batch; ``dtype`` a torch name, floating types follow ``--dtype``; integers are drawn below
+    ``high``; ``role`` is ``modality``, ``mask``, ``position`` or ``state``; ``modality`` defaults to ``name``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    modality: str = ""
+    role: str = "modality"
+    high: int = 0
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A size or a choice that a user may set: ``--set tokens=128``.
+
+    A number lies in ``low`` to ``high`` and is a multiple of ``step``; with ``choices`` the value is one of them, or
+    any number of them, with commas between, when ``several``.
+    """
+
+    default: Setting
+    help: str
+    low: int = 1
+    high: int = 1 << 20
+    step: int = 1
+    choices: tuple[str, ...] = ()
+    several: bool = False
+
+    @property
+    def bounds(self) -> str:
+        """What a value may be, in words."""
+        if self.choices:
+            return ("any of " if self.several else "one of ") + ", ".join(self.choices)
+        return f"{self.low} to {self.high}" + (f", a multiple of {self.step}" if self.step > 1 else "")
+
+    def read(self, name: str, value: Any) -> Setting:
+        """``value`` (text from the command line, or Python's) as a setting. MmworkloadError when it is impossible."""
+        if self.choices:
+            if self.several:
+                parts = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+                chosen = tuple(part for part in parts if part)
+            else:
+                chosen = (str(value),)
+            for part in chosen:
+                if part not in self.choices:
+                    raise UnknownNameError(f"value of {name}", part, self.choices)
+            # One order for one meaning.
+            return tuple(item for item in self.choices if item in chosen) if self.several else chosen[0]
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            raise MmworkloadError(f"{name}={value}: give a whole number, {self.bounds}") from None
+        if not self.low <= number <= self.high or number % self.step:
+            raise MmworkloadError(f"{name}={number} is impossible: {self.bounds}")
+        return number
+
+
+def settle(parameters: Mapping[str, Parameter], given: Mapping[str, Any], model: str) -> dict[str, Setting]:
+    """Every parameter with its given or default value. UnknownNameError or MmworkloadError for what cannot be."""
+    for name in given:
+        if name not in parameters:
+            raise UnknownNameError(f"parameter of {model}", name, list(parameters))
+    return {
+        name: item.read(name, given[name]) if name in given else item.default for name, item in parameters.items()
+    }
+
+
+def accepted(function: Callable[..., Any], settings: Settings) -> dict[str, Setting]:
+    """Those settings that ``function`` has a parameter for."""
+    names = inspect.signature(function).parameters
+    return {name: value for name, value in settings.items() if name in names}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network of a family.
+
+    ``build(**settings)`` makes the module (called under a device context; it must not load anything) and
+    ``inputs(batch, **settings)`` gives its inputs, in the order and under the names of ``forward``; each is passed
+    those settings of ``parameters`` that it has a parameter for. ``stages`` maps globs over module paths to stages,
+    first match first; what no rule names is decided by data flow. ``source`` says where the sizes are from.
+
+    ``preprocess(**settings)`` makes a module that turns the raw inputs ``raw(batch, **settings)``, passed by name, into
+    a dictionary with all inputs of the network; it runs on the host, in front of the network, with ``--end-to-end``.
+    ``stand_ins`` names each part that stands in for what the source uses.
+    """
+
+    name: str
+    source: str
+    build: Callable[..., torch.nn.Module]
+    inputs: Callable[..., tuple[InputSpec, ...]]
+    stages: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    notes: str = ""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    preprocess: Callable[..., torch.nn.Module] | None = None
+    raw: Callable[..., tuple[InputSpec, ...]] | None = None
+    stand_ins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """A workload: its variants, the first one being the default, and the data set it is used with.
+
+    ``dataset`` names it and its paper, ``dataset_url`` where to get it.
+    """
+
+    description: str
+    dataset: str
+    variants: tuple[Variant, ...]
+    default_batch: int = 1
+    dataset_url: str = ""
+
+    def variant(self, name: str, family: str) -> Variant:
+        """The variant of that name or alias, the default for an empty name; UnknownNameError otherwise."""
+        if not name:
+            return self.variants[0]
+        for item in self.variants:
+            if name == item.name or name in item.aliases:
+                return item
+        raise UnknownNameError("variant", f"{family}/{name}", [f"{family}/{item.name}" for item in self.variants])

@@ -1,0 +1,105 @@
+"""From a name on the command line to a model.
+
+``workload/variant`` (or ``workload``, its default variant), ``torchvision:NAME``, ``timm:NAME``, ``hf:CONFIG``,
+``path/file.py:function``; parameters may follow: ``mm-imdb/concat?tokens=128&end-to-end``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from mmworkload.errors import MmworkloadError, UnavailableError, UnknownNameError
+from mmworkload.models.family import Family
+from mmworkload.models.model import DTYPES, Model, Request
+from mmworkload.plugins import plugins
+
+END_TO_END = "end-to-end"
+
+
+class Options(TypedDict, total=False):
+    """What may be said about a model beside its name.
+
+    ``batch`` samples per pass; ``dtype`` of weights and activations; ``settings`` its parameters; ``stages`` globs over
+    module paths to stages, before the model's own rules; ``end_to_end`` with pre-processing of raw inputs; ``inputs`` a
+    file with a real sample.
+    """
+
+    batch: int | None
+    dtype: str | None
+    settings: Mapping[str, Any]
+    stages: Mapping[str, str]
+    end_to_end: bool
+    inputs: str | Path | None
+
+
+def families() -> dict[str, Family]:
+    """The workloads that are installed, by name."""
+    return plugins("mmworkload.workloads", "FAMILY")
+
+
+def split(name: str) -> tuple[str, dict[str, str], bool]:
+    """``base?a=1&end-to-end`` as (base, {a: 1}, True). MmworkloadError for a part without a value."""
+    base, _, query = name.partition("?")
+    settings: dict[str, str] = {}
+    end_to_end = False
+    for part in filter(None, query.split("&")):
+        key, equals, value = part.partition("=")
+        if part == END_TO_END:
+            end_to_end = True
+        elif equals:
+            settings[key] = value
+        else:
+            raise MmworkloadError(f"{name}: '{part}' has no value; write {part}=VALUE")
+    return base, settings, end_to_end
+
+
+def resolve(name: str, **options: Unpack[Options]) -> Model:
+    """The model behind a name.
+
+    Raises UnknownNameError (nearest names suggested), ModelError for a file or function that cannot be used, and
+    MmworkloadError for an impossible batch, dtype or parameter.
+    """
+    base, in_name, end_to_end = split(name)
+    batch, dtype = options.get("batch"), options.get("dtype") or "float32"
+    if batch is not None and batch < 1:
+        raise MmworkloadError(f"--batch {batch}: a batch has at least one sample")
+    if dtype not in DTYPES:
+        raise UnknownNameError("dtype", dtype, DTYPES)
+    inputs = options.get("inputs")
+    request = Request(
+        base,
+        batch,
+        dtype,
+        {**in_name, **options.get("settings", {})},
+        dict(options.get("stages", {})),
+        end_to_end or bool(options.get("end_to_end")),
+        Path(inputs) if inputs is not None else None,
+    )
+    return _source(request)
+
+
+def _source(request: Request) -> Model:
+    # Sources import torch's libraries when asked for a model, not before.
+    from mmworkload.models.sources import file, timm, torchvision, transformers, workload
+
+    schemes = {"torchvision": torchvision.find, "timm": timm.find, "hf": transformers.find}
+    scheme, colon, rest = request.name.partition(":")
+    if colon and scheme in schemes:
+        _require_torch()
+        return schemes[scheme](rest, request)
+    if scheme.endswith(".py"):
+        _require_torch()
+        return file.find(Path(scheme), rest, request)
+    if colon:
+        raise UnknownNameError("kind of model", scheme, [*schemes, "path/file.py"])
+    model = workload.find(request, families())
+    _require_torch()
+    return model
+
+
+def _require_torch() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise UnavailableError("tracing needs torch, which is not installed: pip install 'mmworkload[trace]'")

@@ -1,0 +1,60 @@
+"""A real sample from a file in place of the random inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmworkload.errors import FormatError, UnknownNameError
+
+
+def read_sample(path: Path, expected: Any, model: str) -> Any:
+    """The tensors of ``path`` in the structure of ``expected`` (a dictionary, or a tuple taken as ``input_0``, ...).
+
+    ``.npz`` and ``.pt`` (a dictionary of tensors) hold one array for each name. Shape and kind (floating point or not)
+    must be those of the model at its settings. Raises FormatError for an unreadable or wrong file, UnknownNameError for
+    a name that the model does not take.
+    """
+    import torch
+
+    wanted = expected if isinstance(expected, dict) else {f"input_{i}": item for i, item in enumerate(expected)}
+    found = _load(path)
+    for name in found:
+        if name not in wanted:
+            raise UnknownNameError(f"input of {model} in {path}", name, list(wanted))
+    result = {}
+    for name, like in wanted.items():
+        if name not in found:
+            raise FormatError(f"{path} has no '{name}'; {model} takes {', '.join(wanted)}")
+        value = found[name]
+        if tuple(value.shape) != tuple(like.shape):
+            raise FormatError(
+                f"{path}: '{name}' has shape {list(value.shape)}, {model} takes {list(like.shape)}; change the sample,"
+                " or the model by --batch and --set"
+            )
+        if value.is_floating_point() != like.is_floating_point():
+            raise FormatError(f"{path}: '{name}' is {value.dtype}, {model} takes {like.dtype}")
+        device = torch.device("cpu")
+        result[name] = value.to(device, like.dtype)
+    return result if isinstance(expected, dict) else tuple(result.values())
+
+
+def _load(path: Path) -> dict[str, Any]:
+    import torch
+
+    try:
+        if path.suffix == ".npz":
+            import numpy
+
+            with numpy.load(path, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        if path.suffix in (".pt", ".pth"):
+            data = torch.load(path, map_location="cpu", weights_only=True)
+            if isinstance(data, dict) and all(isinstance(item, torch.Tensor) for item in data.values()):
+                return data
+            raise FormatError(f"{path} does not hold a dictionary of tensors")
+    except FormatError:
+        raise
+    except Exception as error:
+        raise FormatError(f"cannot read {path}: {str(error).splitlines()[0][:200]}") from error
+    raise FormatError(f"{path}: a sample is a .npz, or a .pt with a dictionary of tensors")

@@ -1,0 +1,68 @@
+"""``path/file.py:function``: a user's own function that returns a model and example inputs."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmworkload.errors import ModelError, UnknownNameError
+from mmworkload.models.model import Model, Request
+
+if TYPE_CHECKING:
+    import torch
+
+
+def find(path: Path, function: str, request: Request) -> Model:
+    """The model that ``function`` of the file at ``path`` returns; ModelError or UnknownNameError when it cannot."""
+    name, batch = request.name, request.batch
+    if not function:
+        raise ModelError(f"{name}: name the function too, as in {name}:build")
+    if not path.is_file():
+        raise ModelError(f"{name}: there is no file {path}")
+    module_name = f"_mmworkload_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise ModelError(f"{name}: {path} cannot be loaded as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    folder = str(path.resolve().parent)
+    try:
+        with _on_path(folder):
+            spec.loader.exec_module(module)
+    except Exception as error:
+        raise ModelError(f"{name}: loading {path} raised {type(error).__name__}: {error}") from error
+    build = getattr(module, function, None)
+    if not callable(build):
+        functions = inspect.getmembers(module, inspect.isfunction)
+        own = [key for key, value in functions if value.__module__ == module_name]
+        raise UnknownNameError(f"function in {path}", function, own)
+    parameter = inspect.signature(build).parameters.get("batch")
+    if batch is not None and parameter is None:
+        raise ModelError(
+            f"{name}: --batch {batch} cannot be given: {function}() takes no parameter 'batch'. Add one, and make the"
+            " example inputs with it."
+        )
+
+    def make(device: str) -> tuple[torch.nn.Module, Any]:
+        with _on_path(folder):
+            return build() if batch is None else build(batch=batch)
+
+    own_batch = parameter.default if parameter is not None and isinstance(parameter.default, int) else 1
+    size = batch or own_batch
+    return Model(name, function, size, request.dtype, make, (), request.stages, sample=request.inputs)
+
+
+@contextmanager
+def _on_path(folder: str) -> Iterator[None]:
+    """A file of the user's may import the files next to it, also late, inside a function."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)

@@ -1,0 +1,1 @@
+"""Building blocks that several workloads share. Modules here import torch; the package itself does not."""
