@@ -96,6 +96,7 @@ class LayerGraph:
     route: str = "export"
     versions: dict[str, str] = field(default_factory=dict)
     coverage: tuple[Coverage, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names: set[str] = set()

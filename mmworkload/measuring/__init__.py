@@ -91,7 +91,7 @@ def measure(
         node_events = profiled(program.node_run, runs, place)
     on_device = place.type != "cpu"
     eager_kernels, node_kernels = (kernels(events, on_device=on_device) for events in (eager_events, node_events))
-    times, unattributed_s = per_layer(node_kernels, traced.layer_of_node, run_names(runs))
+    times, unattributed_s = per_layer(node_kernels, traced.layer_of_call, run_names(runs))
     done(5, STEPS)
     with guarded(model, device, "measuring its memory"):
         peak_bytes = peak_memory(program, place)

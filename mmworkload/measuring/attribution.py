@@ -137,18 +137,18 @@ class _Ranges:
 
 
 def per_layer(
-    found: Iterable[Kernel], layer_of_node: Mapping[str, str], runs: Sequence[str]
+    found: Iterable[Kernel], layer_of_call: Mapping[str, str], runs: Sequence[str]
 ) -> tuple[dict[str, LayerKernels], float]:
     """Kernel time per layer and run, and the median over runs of the seconds that belong to no layer.
 
-    ``layer_of_node`` maps node keys to layer names. Every layer in it is in the result, at zero when it launched
+    ``layer_of_call`` maps node keys to layer names. Every layer in it is in the result, at zero when it launched
     nothing. Kernels of other nodes (views, checks) and of no node are unattributed.
     """
-    times: dict[str, dict[str, float]] = {layer: dict.fromkeys(runs, 0.0) for layer in layer_of_node.values()}
+    times: dict[str, dict[str, float]] = {layer: dict.fromkeys(runs, 0.0) for layer in layer_of_call.values()}
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     rest = dict.fromkeys(runs, 0.0)
     for kernel in found:
-        layer = layer_of_node.get(kernel.node)
+        layer = layer_of_call.get(kernel.node)
         if layer is None:
             rest[kernel.run] += kernel.time_s
         else:

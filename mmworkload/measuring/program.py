@@ -177,7 +177,7 @@ def _interpreter() -> type[Interpreter]:
     from torch.profiler import record_function
 
     class NodeByNode(torch.fx.Interpreter):
-        """One profiler range per call, named ``node::`` and its key in ``Traced.layer_of_node``."""
+        """One profiler range per call, named ``node::`` and its key in ``Traced.layer_of_call``."""
 
         def __init__(self, module: GraphModule, prefix: str = "") -> None:
             super().__init__(module)

@@ -2,63 +2,105 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mmworkload.errors import ModelError
 from mmworkload.graph import InputInfo, LayerGraph
 from mmworkload.layer import Tensor
+from mmworkload.models.end_to_end import PREPROCESS
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from mmworkload.models import Model
+    from mmworkload.tracing.program import Faked
+
+
+ROUTES = ("auto", "export", "recorder")
 
 
 @dataclass(frozen=True)
 class Traced:
     """A layer graph together with the program that runs it.
 
-    ``layer_of_node`` maps the key of an FX call (``region/node``) to the name of its layer; views are not in it.
+    ``program`` is None where the recorder was used. ``layer_of_call`` maps the key of a call (``region/node`` of the
+    program, or its number in the recording) to the name of its layer; views are not in it.
     """
 
     graph: LayerGraph
-    program: ExportedProgram
-    layer_of_node: dict[str, str]
+    program: ExportedProgram | None
+    layer_of_call: dict[str, str]
 
 
-def trace_model(model: Model) -> Traced:
-    """Traces ``model`` with :func:`torch.export.export` on fake tensors.
+def trace_model(model: Model, route: str = "auto") -> Traced:
+    """Traces ``model`` on fake tensors: with :func:`torch.export.export`, or where that refuses, by recording.
 
-    Raises ModelError when the model cannot be built or traced.
+    ``route`` takes one of the two only. ``graph.route`` says which one it was. Raises ModelError when the model cannot
+    be built or traced.
     """
     import torch
 
-    from mmworkload.tracing.program import export_program
+    from mmworkload.tracing.program import export_program, make_fake
     from mmworkload.tracing.stages import assign
-    from mmworkload.tracing.walk import walk
     from mmworkload.versions import versions
 
     built = model.build("meta")
-    parameters = {id(item): item.numel() for item in built.module.parameters()}
+    built.module.eval()
+    built_params = sum({id(item): item.numel() for item in built.module.parameters()}.values())
     forced = getattr(torch, model.dtype) if model.dtype != "float32" else None
-    program = export_program(built.module, built.args, built.kwargs, model.name, forced)
 
     def info(name: str, tensor: Tensor) -> InputInfo:
         return model.input_info(name, tensor.shape, tensor.dtype)
 
-    walked = walk(program, model.name, info)
+    def fake() -> Faked:
+        return make_fake(built.module, built.args, built.kwargs, forced)
+
+    program, reason = None, ""
+    if route != "recorder":
+        try:
+            program = export_program(fake())
+        except Exception as error:
+            if route == "export":
+                raise _refused(model.name, error) from error
+            reason = _first_line(error)
+    if program is not None:
+        from mmworkload.tracing.walk import walk
+
+        walked = walk(program, model.name, info)
+    else:
+        from mmworkload.tracing.recorder import record
+
+        # The failed export may have left its traces in the module.
+        walked = record(fake(), model.name, info)
+    layers = assign(walked.layers, walked.tensors, walked.inputs, model.rules)
     graph = LayerGraph(
         model=model.name,
         variant=model.variant,
         batch=model.batch,
         dtype=model.dtype,
-        layers=assign(walked.layers, walked.tensors, walked.inputs, model.rules),
+        layers=tuple(replace(item, placement="host") if item.stage == PREPROCESS else item for item in layers),
         tensors=walked.tensors,
         inputs=walked.inputs,
         outputs=walked.outputs,
-        built_params=sum(parameters.values()),
-        route="export",
+        built_params=built_params,
+        route="export" if program is not None else f"recorder ({reason})" if reason else "recorder",
         versions=versions("torch", "torchvision", "transformers", "timm"),
         coverage=walked.coverage,
+        notes=model.notes,
     )
-    return Traced(graph, program, walked.layer_of_node)
+    return Traced(graph, program, walked.layer_of_call)
+
+
+def _refused(name: str, error: Exception) -> ModelError:
+    from mmworkload.tracing.program import user_frame
+
+    place = user_frame(error)
+    return ModelError(
+        f"{name}: the forward pass cannot be exported: {_first_line(error)}" + (f" ({place})" if place else "")
+    )
+
+
+def _first_line(error: Exception) -> str:
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first[:160]}" if first else type(error).__name__

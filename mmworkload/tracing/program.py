@@ -10,14 +10,16 @@ import os
 import traceback
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmworkload.models
-from mmworkload.errors import ModelError
+from mmworkload.models.end_to_end import PREPROCESS
 
 if TYPE_CHECKING:
     import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.export import ExportedProgram
 
 # transformers repeats the keys and values of grouped-query attention before SDPA unless told that torch can share
@@ -25,12 +27,25 @@ if TYPE_CHECKING:
 os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", "1")
 
 
-def make_fake(module: torch.nn.Module, inputs: Any, dtype: torch.dtype | None = None) -> tuple[torch.nn.Module, Any]:
-    """A copy of ``module`` and ``inputs`` with a fake CPU tensor of the same shape, strides and dtype for every tensor.
+@dataclass(frozen=True)
+class Faked:
+    """A module and its inputs with fake tensors of one ``mode``; ``values`` are the real ones behind, by ``id``."""
+
+    module: torch.nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    mode: FakeTensorMode
+    values: dict[int, torch.Tensor]
+
+
+def make_fake(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype | None = None
+) -> Faked:
+    """A copy of module and inputs with a fake CPU tensor of the same shape, strides and dtype for every tensor.
 
     The device is the CPU and not ``meta``: constants that a forward pass makes (``torch.tensor([...])``) are on the CPU
     and would not mix with meta tensors. Tied parameters stay tied. The user's module is left as it is, unless it cannot
-    be copied; no weight is copied. ``dtype`` replaces the dtype of floating-point tensors.
+    be copied; no weight is copied. ``dtype`` replaces the dtype of floating-point tensors, pre-processing apart.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -38,14 +53,20 @@ def make_fake(module: torch.nn.Module, inputs: Any, dtype: torch.dtype | None = 
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     memo: dict[int, torch.Tensor] = {}
+    values: dict[int, torch.Tensor] = {}
+    preprocess = getattr(module, PREPROCESS, None)
+    kept = {id(item) for item in (*preprocess.parameters(), *preprocess.buffers())} if preprocess is not None else set()
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in memo:
             with torch.no_grad(), mode:
-                kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+                narrowed = dtype is not None and tensor.is_floating_point() and id(tensor) not in kept
+                kind = dtype if narrowed else tensor.dtype
                 value = torch.empty_strided(tensor.shape, tensor.stride(), dtype=kind, device="cpu")
             is_parameter = isinstance(tensor, torch.nn.Parameter)
             memo[id(tensor)] = torch.nn.Parameter(value, requires_grad=False) if is_parameter else value
+            if tensor.device.type != "meta" and not tensor.is_floating_point():
+                values[id(memo[id(tensor)])] = tensor
         return memo[id(tensor)]
 
     for child in module.modules():
@@ -56,7 +77,9 @@ def make_fake(module: torch.nn.Module, inputs: Any, dtype: torch.dtype | None = 
             # Plain attributes, neither parameter nor buffer: those with values are constants and stay.
             if isinstance(value, torch.Tensor) and id(value) not in memo:
                 memo[id(value)] = fake(value) if value.device.type == "meta" else value
-    leaves, structure = _pytree.tree_flatten(inputs)
+    leaves, structure = _pytree.tree_flatten((args, kwargs))
+    if preprocess is not None:
+        kept.update(id(leaf) for leaf in leaves)
     leaves = [fake(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
     try:
         copied = copy.deepcopy(module, dict(memo))
@@ -65,7 +88,8 @@ def make_fake(module: torch.nn.Module, inputs: Any, dtype: torch.dtype | None = 
         copied = module
         for child in module.modules():
             _replace(child, memo)
-    return copied, _pytree.tree_unflatten(leaves, structure)
+    args, kwargs = _pytree.tree_unflatten(leaves, structure)
+    return Faked(copied, args, kwargs, mode, values)
 
 
 def _replace(module: torch.nn.Module, memo: dict[int, torch.Tensor]) -> None:
@@ -83,7 +107,7 @@ def _replace(module: torch.nn.Module, memo: dict[int, torch.Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Export prints whole partial graphs on failure and warns of what does not matter here."""
     names = ("torch.export", "torch._export", "torch._dynamo", "torch._subclasses")
     loggers = [logging.getLogger(name) for name in names]
@@ -104,7 +128,11 @@ def user_frame(error: BaseException) -> str:
     import torch
 
     # By place and not by name: a user's file may well lie in a folder called mmworkload.
-    own = (str(Path(torch.__file__).parent) + os.sep, str(Path(__file__).parent) + os.sep, str(Path(mmworkload.models.__file__).parent) + os.sep)
+    own = (
+        str(Path(torch.__file__).parent) + os.sep,
+        str(Path(__file__).parent) + os.sep,
+        str(Path(mmworkload.models.__file__).parent) + os.sep,
+    )
     place = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if not frame.filename.startswith(("<", *own)):
@@ -112,34 +140,22 @@ def user_frame(error: BaseException) -> str:
     return place
 
 
-def export_program(
-    module: torch.nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    name: str,
-    dtype: torch.dtype | None = None,
-) -> ExportedProgram:
-    """Exports ``module`` in inference mode, before any decomposition; ``dtype`` replaces that of its floats.
-
-    Raises ModelError with the user's line when the forward pass fails or cannot be exported.
-    """
+@contextlib.contextmanager
+def plain_attention() -> Iterator[None]:
+    """Without the fused encoder layer, one opaque operator whose parts are what the graph is for."""
     import torch
 
-    module.eval()
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    # The fused encoder layer is one opaque operator; its parts are what the graph is for.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        module, (args, kwargs) = make_fake(module, (args, kwargs), dtype)
-        with torch.no_grad(), _quiet():
-            return torch.export.export(module, args, kwargs, strict=False)
-    except Exception as error:
-        place = user_frame(error)
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelError(
-            f"{name}: the forward pass cannot be traced: {type(error).__name__}: {first[:300]}"
-            + (f" ({place})" if place else "")
-            + ". Tracing runs the model without values: take out branches on tensor values, .item() and .numpy()."
-        ) from error
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+def export_program(faked: Faked) -> ExportedProgram:
+    """Exports a module in inference mode, before any decomposition. Raises whatever torch.export raises."""
+    import torch
+
+    with plain_attention(), torch.no_grad(), quiet():
+        return torch.export.export(faked.module, faked.args, faked.kwargs, strict=False)

@@ -1,58 +1,21 @@
-"""From an exported program to layers: a walk in program order with a last-writer table per storage.
-
-Fake tensors keep aliasing, so a view is recognised by its storage and a write through a view is a new version of the
-tensor behind it. Every node ends as a layer, as an ignored view or check, or as an unknown operator.
-"""
+"""From an exported program to layers: a walk in program order that enters every node in the ledger."""
 
 from __future__ import annotations
 
 import operator
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.errors import ModelError
-from mmworkload.graph import Coverage, InputInfo
-from mmworkload.layer import Layer, Tensor, TensorKind
-from mmworkload.tracing.call import Call, Lowered, Value, find, plain
-from mmworkload.tracing.ignored import IGNORED, SAME
+from mmworkload.graph import InputInfo
+from mmworkload.layer import Tensor, TensorKind
+from mmworkload.tracing.ledger import Ledger, Walked, tensors_in
 
 if TYPE_CHECKING:
-    import torch
     from torch.export import ExportedProgram
     from torch.fx import GraphModule, Node
 
 # Wrappers that export puts round a region: their sub-graph is walked as part of the whole.
 REGIONS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
-
-
-@dataclass
-class _Step:
-    """One call that became a layer; the name comes when all calls are known."""
-
-    key: str
-    module: str
-    call_index: str
-    operator: str
-    lowered: Lowered
-    reads: dict[str, int]
-    tokens: list[str]
-    write_bytes: list[int]
-    unknown: bool
-    dead: bool = True
-
-
-@dataclass(frozen=True)
-class Walked:
-    """The result of a walk: layers without stages, tensors, and which FX node became which layer."""
-
-    layers: tuple[Layer, ...]
-    tensors: dict[str, Tensor]
-    inputs: tuple[InputInfo, ...]
-    outputs: tuple[str, ...]
-    coverage: tuple[Coverage, ...]
-    layer_of_node: dict[str, str]
 
 
 def regions(graph_module: GraphModule, prefix: str = "") -> Iterator[tuple[str, GraphModule, Node]]:
@@ -88,294 +51,55 @@ def region_operands(node: Node) -> list[Node]:
     return [part for argument in node.args[position + 1 :] for part in _nodes(argument)]
 
 
-@dataclass
-class _Walk:
-    program: ExportedProgram
-    name: str
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    latest: dict[int, str] = field(default_factory=dict)
-    steps: list[_Step] = field(default_factory=list)
-    ignored: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    step_of_node: dict[str, int] = field(default_factory=dict)
-    versions: int = 0
-
-    # --- values -------------------------------------------------------------------------------------------------
-
-    def value(self, fake: torch.Tensor) -> Value:
-        """The tensor argument behind a fake tensor: a view of the latest version of its storage."""
-        tensor = self.latest.get(_storage(fake), "")
-        shape, unique = _shape(fake, self.name)
-        is_weight = tensor in self.tensors and self.tensors[tensor].kind == "weight"
-        return Value(tensor, shape, _dtype(fake), _bits(fake), unique, is_weight)
-
-    def new_tensor(self, token: str, fake: torch.Tensor, kind: TensorKind, storage: str) -> None:
-        shape, _ = _shape(fake, self.name)
-        self.tensors[token] = Tensor(token, shape, _dtype(fake), _bits(fake), kind, storage)
-        self.latest[_storage(fake)] = token
-
-    # --- the walk -----------------------------------------------------------------------------------------------
-
-    def placeholders(self) -> list[str]:
-        """Declares weights, buffers, constants and user inputs; returns the names of the user inputs."""
-        from torch.export.graph_signature import InputKind
-
-        kinds: dict[Any, TensorKind] = {
-            InputKind.PARAMETER: "weight",
-            InputKind.BUFFER: "constant",
-            InputKind.CONSTANT_TENSOR: "constant",
-            InputKind.USER_INPUT: "input",
-        }
-        nodes = {node.name: node for node in self.program.graph.nodes if node.op == "placeholder"}
-        signature = self.program.graph_signature
-        arguments = {
-            getattr(spec.arg, "name", "") for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT
-        }
-        users = []
-        for spec in signature.input_specs:
-            node = nodes.get(getattr(spec.arg, "name", ""))
-            found = list(_tensors(node.meta.get("val"))) if node is not None else []
-            if node is None or not found:
-                continue
-            fake = found[0]
-            kind = kinds.get(spec.kind, "constant")
-            token = node.name if kind == "input" else str(spec.target)
-            if kind == "input":
-                users.append(token)
-            elif token in arguments:
-                # A module may have a parameter and its forward an argument of one name.
-                token = f"{token}:{kind}"
-            known = self.latest.get(_storage(fake))
-            if known is None:
-                self.new_tensor(token, fake, kind, token)
-        return users
-
-    def node(self, key: str, owner: GraphModule, node: Node) -> None:
-        if node.target is operator.getitem or region_of(owner, node) is not None:
-            return
-        module, call_index = _module(node)
-        name = _operator(node.target)
-        outputs = list(_tensors(node.meta.get("val")))
-        call, mutated = self.call(node, name, outputs)
-        fresh = [fake for fake in outputs if _storage(fake) not in self.latest]
-        reason = IGNORED.get(name) or IGNORED.get(name.rstrip("_"))
-        if reason == SAME and call.get("train") is False and call.tensors:
-            # Dropout in inference is its input; older torch gives the fake result a storage of its own.
-            self.latest.update((_storage(fake), call.tensors[0].tensor) for fake in fresh)
-            fresh = []
-        # A mutating schema in this table (detach_, squeeze_) changes metadata only, except dropout_ in training.
-        if reason and not fresh and not (mutated and call.get("train")):
-            self.ignored[(name, module, reason)] += 1
-            return
-        if not outputs and not mutated:
-            self.ignored[(name, module, "has no tensor output")] += 1
-            return
-        lowering = find(name)
-        lowered = lowering(call) if lowering else Lowered(f"unknown:{name}", "Other")
-        self.step_of_node[key] = len(self.steps)
-        self.record(key, name, module, call_index, call, lowered, outputs, mutated, unknown=lowering is None)
-
-    def call(self, node: Node, name: str, outputs: list[torch.Tensor]) -> tuple[Call, list[torch.Tensor]]:
-        """The call with named arguments, and the tensors that its schema writes."""
-        schema = getattr(node.target, "_schema", None)
-        args: dict[str, Any] = {}
-        mutated: list[torch.Tensor] = []
-        in_place = False
-        if schema is None:
-            raw = {f"arg{i}": item for i, item in enumerate(node.args)} | dict(node.kwargs)
-            args = {key: self.argument(item) for key, item in raw.items()}
-        else:
-            for index, spec in enumerate(schema.arguments):
-                if index < len(node.args):
-                    item = node.args[index]
-                elif spec.name in node.kwargs:
-                    item = node.kwargs[spec.name]
-                else:
-                    item = spec.default_value
-                # What stands in an out= tensor is not an argument.
-                if not spec.is_out:
-                    args[spec.name] = self.argument(item)
-                if spec.alias_info is not None and spec.alias_info.is_write:
-                    in_place = in_place or not spec.is_out
-                    mutated += [fake for part in _nodes(item) for fake in _tensors(part.meta.get("val"))]
-        values = tuple(replace(self.value(fake), tensor="") for fake in outputs)
-        return Call(plain(name), args, values, in_place), mutated
-
-    def argument(self, item: Any) -> Any:
-        if hasattr(item, "meta"):
-            fake = item.meta.get("val")
-            if hasattr(fake, "untyped_storage"):
-                return self.value(fake)
-            if isinstance(fake, (tuple, list)):
-                return [self.value(part) if hasattr(part, "untyped_storage") else part for part in fake]
-            return fake
-        if isinstance(item, (list, tuple)):
-            return [self.argument(part) for part in item]
-        return item
-
-    def record(
-        self,
-        key: str,
-        name: str,
-        module: str,
-        call_index: str,
-        call: Call,
-        lowered: Lowered,
-        outputs: list[torch.Tensor],
-        mutated: list[torch.Tensor],
-        *,
-        unknown: bool,
-    ) -> None:
-        reads: dict[str, int] = {}
-        pairs = lowered.reads if lowered.reads is not None else tuple((value, value.bytes) for value in call.tensors)
-        for value, size in pairs:
-            if value.tensor:
-                # A tensor that is read twice (x * x, a repeated row, overlapping windows) must move once.
-                size += reads.get(value.tensor, 0)
-                reads[value.tensor] = min(size, self.tensors[value.tensor].bytes)
-        by_storage: dict[int, tuple[torch.Tensor, int, str]] = {}
-        for fake in mutated:
-            storage = _storage(fake)
-            before = self.latest.get(storage, "")
-            part = self.value(fake).bytes
-            size = part + by_storage[storage][1] if storage in by_storage else part
-            if before:
-                whole = self.tensors[before].bytes
-                size = min(size, whole)
-                if part < whole:
-                    # A write of a part keeps the rest of the old version: a dependence without traffic.
-                    reads.setdefault(before, 0)
-            by_storage[storage] = (fake, size, before)
-        for fake in outputs:
-            storage, size = _storage(fake), self.value(fake).bytes
-            # Of several views of one new tensor the largest stands for it.
-            if storage not in self.latest and (storage not in by_storage or by_storage[storage][1] < size):
-                by_storage[storage] = (fake, size, "")
-        written = list(by_storage.values())
-        if lowered.write_bytes is not None:
-            # Some outputs are workspace (statistics, indices): the first is what the lowering speaks of.
-            sizes_first = [lowered.write_bytes] + [0] * len(written)
-            written = [(fake, size, before) for (fake, _, before), size in zip(written, sizes_first, strict=False)]
-        tokens = []
-        for fake, _, before in written:
-            self.versions += 1
-            token = f"#{self.versions}"
-            if before:
-                old = self.tensors[before]
-                kind: TensorKind = "activation" if old.kind == "activation" else "state"
-                self.tensors[token] = replace(old, name=token, kind=kind)
-                self.latest[_storage(fake)] = token
-            else:
-                self.new_tensor(token, fake, "activation", token)
-            tokens.append(token)
-        sizes = [size for _, size, _ in written]
-        self.steps.append(_Step(key, module, call_index, name, lowered, reads, tokens, sizes, unknown))
-
-    # --- the end ------------------------------------------------------------------------------------------------
-
-    def outputs(self) -> list[str]:
-        node = next(item for item in self.program.graph.nodes if item.op == "output")
-        fakes = [fake for part in _nodes(node.args) for fake in _tensors(part.meta.get("val"))]
-        names = [self.latest[_storage(fake)] for fake in fakes if _storage(fake) in self.latest]
-        return list(dict.fromkeys(names))
-
-    def finish(self, info: Callable[[str, Tensor], InputInfo]) -> Walked:
-        users = self.placeholders()
-        for key, owner, node in regions(self.program.graph_module):
-            self.node(key, owner, node)
-        outputs = self.outputs()
-        original = {name for name in self.tensors if not name.startswith("#")}
-        # What is left in a mutated input or buffer is a result too.
-        mutated = [name for name in self.latest.values() if self.tensors[name].kind == "state" and name not in original]
-        needed = {*outputs, *mutated}
-        for step in reversed(self.steps):
-            if needed.intersection(step.tokens):
-                step.dead = False
-                needed.update(step.reads)
-        names = _layer_names(self.steps)
-        final: dict[str, str] = {}
-        for step, name in zip(self.steps, names, strict=True):
-            for index, token in enumerate(step.tokens):
-                final[token] = f"{name}:out" if len(step.tokens) == 1 else f"{name}:out.{index}"
-        layers = tuple(
-            Layer(
-                name=name,
-                op=step.lowered.op,
-                category=step.lowered.category,
-                module=step.module,
-                reads=tuple((final.get(tensor, tensor), size) for tensor, size in step.reads.items()),
-                writes=tuple((final[token], size) for token, size in zip(step.tokens, step.write_bytes, strict=True)),
-                work=step.lowered.work,
-                vector_ops=step.lowered.vector_ops,
-                placement=step.lowered.placement,
-                assumptions=step.lowered.assumptions,
-                dead=step.dead,
-            )
-            for step, name in zip(self.steps, names, strict=True)
-        )
-        used = {tensor for layer in layers for tensor, _ in (*layer.reads, *layer.writes)}
-        used.update(final.get(name, name) for name in outputs)
-        used.update(users)
-        tensors = {}
-        for token, tensor in self.tensors.items():
-            name = final.get(token, token)
-            if name in used:
-                tensors[name] = replace(tensor, name=name, storage=final.get(tensor.storage, tensor.storage))
-        infos = tuple(info(name, tensors[name]) for name in users if name in tensors)
-        return Walked(
-            layers,
-            tensors,
-            infos,
-            tuple(final.get(name, name) for name in outputs),
-            self.coverage(layers),
-            {key: names[index] for key, index in self.step_of_node.items()},
-        )
-
-    def coverage(self, layers: tuple[Layer, ...]) -> tuple[Coverage, ...]:
-        totals: dict[tuple[str, str, str, str], list[int]] = {}
-        for step, layer in zip(self.steps, layers, strict=True):
-            treatment = "unknown" if step.unknown else "lowered"
-            reason = "no lowering is registered" if step.unknown else ""
-            entry = totals.setdefault((treatment, step.operator, step.module, reason), [0, 0, 0])
-            entry[0] += 1
-            entry[1] += layer.macs
-            entry[2] += layer.bytes
-        for (name, module, reason), calls in self.ignored.items():
-            totals[("ignored", name, module, reason)] = [calls, 0, 0]
-        return tuple(Coverage(t, o, m, calls, macs, size, r) for (t, o, m, r), (calls, macs, size) in totals.items())
-
-
 def walk(program: ExportedProgram, name: str, info: Callable[[str, Tensor], InputInfo]) -> Walked:
     """Lowers every node of ``program``. ``info`` says what a user input is, by its name.
 
     Raises ModelError when a shape depends on data.
     """
-    return _Walk(program, name).finish(info)
+    from torch.fx.node import map_arg
+
+    def value(item: Any) -> Any:
+        return map_arg(item, lambda node: node.meta.get("val"))
+
+    ledger = Ledger(name)
+    users = _declare(ledger, program)
+    for key, owner, node in regions(program.graph_module):
+        if node.target is operator.getitem or region_of(owner, node) is not None:
+            continue
+        module, call_index = _module(node)
+        ledger.enter(key, node.target, value(node.args), value(node.kwargs), node.meta.get("val"), module, call_index)
+    end = next(item for item in program.graph.nodes if item.op == "output")
+    return ledger.close(users, list(tensors_in(value(end.args))), info)
 
 
-def _layer_names(steps: list[_Step]) -> list[str]:
-    """Names from module paths and operator families: the bare path for the layer that is the module's point (its only
-    one, or its only one with work), ``path:op`` for the others."""
-    groups: dict[str, list[int]] = {}
-    paths = [step.module + step.call_index for step in steps]
-    for index, path in enumerate(paths):
-        groups.setdefault(path, []).append(index)
-    bare = set()
-    for path, members in groups.items():
-        working = [index for index in members if steps[index].lowered.work]
-        chosen = working if len(working) == 1 else members
-        if path and len(chosen) == 1:
-            bare.add(chosen[0])
-    names: list[str] = []
-    taken: set[str] = set()
-    for index, (step, path) in enumerate(zip(steps, paths, strict=True)):
-        name = path if index in bare else f"{path}:{step.lowered.op}" if path else step.lowered.op
-        unique, suffix = name, 0
-        while unique in taken:
-            suffix += 1
-            unique = f"{name}.{suffix}"
-        taken.add(unique)
-        names.append(unique)
-    return names
+def _declare(ledger: Ledger, program: ExportedProgram) -> list[str]:
+    """Declares weights, buffers, constants and user inputs; returns the names of the user inputs."""
+    from torch.export.graph_signature import InputKind
+
+    kinds: dict[Any, TensorKind] = {
+        InputKind.PARAMETER: "weight",
+        InputKind.BUFFER: "constant",
+        InputKind.CONSTANT_TENSOR: "constant",
+        InputKind.USER_INPUT: "input",
+    }
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    signature = program.graph_signature
+    arguments = {getattr(spec.arg, "name", "") for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT}
+    users = []
+    for spec in signature.input_specs:
+        node = nodes.get(getattr(spec.arg, "name", ""))
+        found = list(tensors_in(node.meta.get("val"))) if node is not None else []
+        if node is None or not found:
+            continue
+        kind = kinds.get(spec.kind, "constant")
+        token = node.name if kind == "input" else str(spec.target)
+        if kind == "input":
+            users.append(token)
+        elif token in arguments:
+            # A module may have a parameter and its forward an argument of one name.
+            token = f"{token}:{kind}"
+        ledger.declare(token, found[0], kind)
+    return users
 
 
 def _module(node: Node) -> tuple[str, str]:
@@ -388,16 +112,6 @@ def _module(node: Node) -> tuple[str, str]:
     return path, f"@{count}" if at else ""
 
 
-def _operator(target: Any) -> str:
-    """``aten.conv2d`` for ``aten.conv2d.default``; other callables by module and name."""
-    packet = getattr(target, "_overloadpacket", None)
-    if packet is not None:
-        namespace, _, name = packet._qualified_op_name.partition("::")
-        return f"{namespace}.{name}"
-    name = getattr(target, "__name__", str(target))
-    return f"{getattr(target, '__module__', '').removeprefix('_')}.{name}"
-
-
 def _nodes(item: Any) -> Iterator[Node]:
     if hasattr(item, "meta"):
         yield item
@@ -407,36 +121,3 @@ def _nodes(item: Any) -> Iterator[Node]:
     elif isinstance(item, dict):
         for part in item.values():
             yield from _nodes(part)
-
-
-def _tensors(item: Any) -> Iterator[torch.Tensor]:
-    if hasattr(item, "untyped_storage"):
-        yield item
-    elif isinstance(item, (list, tuple)):
-        for part in item:
-            yield from _tensors(part)
-
-
-def _storage(fake: torch.Tensor) -> int:
-    return fake.untyped_storage()._cdata
-
-
-def _shape(fake: torch.Tensor, name: str) -> tuple[tuple[int, ...], int]:
-    """The shape, and the number of elements that are distinct in memory (expanded axes have stride 0)."""
-    unique = 1
-    for size, stride in zip(fake.shape, fake.stride(), strict=True):
-        if not isinstance(size, int):
-            raise ModelError(
-                f"{name}: the shape {tuple(fake.shape)} depends on values (a nonzero, a mask selection or a filter)."
-                " Replace it by a fixed number, or trace the parts before and after it."
-            )
-        unique *= size if stride != 0 or size == 0 else 1
-    return tuple(int(size) for size in fake.shape), unique
-
-
-def _dtype(fake: torch.Tensor) -> str:
-    return str(fake.dtype).removeprefix("torch.")
-
-
-def _bits(fake: torch.Tensor) -> int:
-    return fake.element_size() * 8

@@ -76,7 +76,7 @@ def test_node_ranges_are_the_keys_of_the_trace_each_once(name):
         if region_of(owner, node) is None and "getitem" not in str(node.target)
     }
     assert set(ranges) == calls
-    assert {f"node::{key}" for key in traced.layer_of_node} <= calls
+    assert {f"node::{key}" for key in traced.layer_of_call} <= calls
 
 
 def test_on_another_device_nothing_is_left_on_the_cpu():

@@ -221,4 +221,4 @@ def test_a_random_network_costs_what_a_real_forward_does(
     calls = [node for node in traced.program.graph.nodes if node.op == "call_function"]
     unpacked = [node for node in calls if "getitem" in str(node.target)]
     ignored = sum(item.calls for item in graph.coverage if item.treatment == "ignored")
-    assert len(traced.layer_of_node) + ignored + len(unpacked) == len(calls)
+    assert len(traced.layer_of_call) + ignored + len(unpacked) == len(calls)

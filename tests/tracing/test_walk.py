@@ -300,12 +300,12 @@ def test_every_call_is_a_layer_or_is_in_the_coverage(trace: Any) -> None:
     traced = trace(Everything(), X)
     keys = [key for key, _ in calls_of(traced)]
     assert any("/" in key for key in keys)
-    assert set(traced.layer_of_node) <= set(keys)
+    assert set(traced.layer_of_call) <= set(keys)
     ignored = [item for item in traced.graph.coverage if item.treatment == "ignored"]
-    assert len(traced.layer_of_node) + sum(item.calls for item in ignored) == len(keys)
+    assert len(traced.layer_of_call) + sum(item.calls for item in ignored) == len(keys)
     assert all(item.reason for item in ignored)
     lowered = [item for item in traced.graph.coverage if item.treatment == "lowered"]
-    assert sum(item.calls for item in lowered) == len(traced.layer_of_node) == len(traced.graph)
+    assert sum(item.calls for item in lowered) == len(traced.layer_of_call) == len(traced.graph)
     assert sum(item.macs for item in lowered) == traced.graph.total_macs
     assert sum(item.bytes for item in lowered) == sum(layer.bytes for layer in traced.graph)
 

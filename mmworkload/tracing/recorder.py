@@ -1,0 +1,313 @@
+"""The second route: records operators as a forward pass runs them, where ``torch.export`` refuses a model.
+
+Weights are fake tensors, as on the first route. What a forward pass computes from integer and boolean inputs and from
+constants alone (masks, grid sizes, positions) is computed for real beside it, so that shapes and branches that depend
+on such values come out as they run; what depends on weights has no value, and asking for it is an error that names the
+line. Operators are seen at the level of ``torch.export``, so the same lowerings hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from mmworkload.errors import ModelError
+from mmworkload.graph import InputInfo
+from mmworkload.layer import Tensor
+from mmworkload.tracing.ledger import Ledger, Walked, storage_of, tensors_in
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmworkload.tracing.program import Faked
+
+# Larger results of value computations are left to shapes alone: masks are small, images and weights are not.
+LARGEST_VALUE = 1 << 24
+# Calls without effect on data that only the dispatcher sees.
+SILENT = ("prim.device", "prim.layout", "prim.dtype")
+
+
+class NoValueError(Exception):
+    """A forward pass asked for a value that depends on weights or floating-point inputs."""
+
+
+class Modules:
+    """Tracks which module runs: the path of the innermost one and how often that module was called before."""
+
+    def __init__(self, root: torch.nn.Module) -> None:
+        self.paths = {id(module): path for path, module in root.named_modules()}
+        self.calls: Counter[str] = Counter()
+        self.stack: list[tuple[str, str]] = []
+
+    @property
+    def innermost(self) -> tuple[str, str]:
+        return self.stack[-1] if self.stack else ("", "")
+
+    @contextlib.contextmanager
+    def tracked(self) -> Iterator[None]:
+        from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+        def enter(module: torch.nn.Module, _: Any) -> None:
+            path = self.paths.get(id(module), self.innermost[0])
+            before = self.calls[path]
+            self.calls[path] += 1
+            self.stack.append((path, f"@{before}" if before and path else ""))
+
+        def leave(module: torch.nn.Module, _: Any, __: Any) -> None:
+            self.stack.pop()
+
+        hooks = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+class Recorder(TorchDispatchMode):
+    """Runs operators on fake tensors, and on real ones where all values are known; enters each in the ledger."""
+
+    def __init__(self, ledger: Ledger, modules: Modules, faked: Faked) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.modules = modules
+        self.mode = faked.mode
+        self.alive: list[Any] = []
+        self.fakes: dict[int, torch.Tensor] = {}
+        self.values: dict[int, torch.Tensor] = dict(faked.values)
+        # Storages that an operator without known values has written to.
+        self.overwritten: set[int] = set()
+        self.count = 0
+
+    # --- values -------------------------------------------------------------------------------------------------
+
+    def fake(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The fake tensor for ``tensor``; a real one is a constant of the forward pass and keeps its values."""
+        import torch
+        from torch._subclasses.fake_tensor import FakeTensor
+
+        if isinstance(tensor, FakeTensor):
+            if storage_of(tensor) not in self.ledger.latest:
+                self.alive.append(tensor)
+                self.ledger.declare(f"constant_{len(self.ledger.tensors)}", tensor, "constant")
+            return tensor
+        if id(tensor) not in self.fakes:
+            # The input's values may be known although it has none here: a fake tensor stands for one of a real model.
+            with self.mode, torch.no_grad():
+                made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+            self.alive += [tensor, made]
+            self.fakes[id(tensor)] = made
+            if tensor.device.type != "meta":
+                self.values[id(made)] = tensor
+            self.ledger.declare(f"constant_{len(self.ledger.tensors)}", made, "constant")
+        return self.fakes[id(tensor)]
+
+    def value_of(self, fake: torch.Tensor) -> torch.Tensor | None:
+        return None if storage_of(fake) in self.overwritten else self.values.get(id(fake))
+
+    def know(self, fakes: Any, reals: Any) -> None:
+        for fake, real in zip(tensors_in(fakes), tensors_in(reals), strict=False):
+            if real.numel() <= LARGEST_VALUE:
+                self.values[id(fake)] = real
+
+    # --- calls --------------------------------------------------------------------------------------------------
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        import torch
+        from torch.utils import _pytree
+
+        if f"{func.namespace}.{func._schema.name.partition('::')[2]}" in SILENT:
+            return func(*args, **(kwargs or {}))
+        args, kwargs = _pytree.tree_map_only(torch.Tensor, self.fake, (tuple(args), dict(kwargs or {})))
+        if "device" in kwargs and kwargs["device"] is not None:
+            kwargs["device"] = torch.device("cpu")
+        reals = self._real_arguments(args, kwargs)
+        try:
+            result = self._run(func, args, kwargs, reals)
+        except _NeedsParts:
+            with self:
+                return func.decompose(*args, **kwargs)
+        self.alive.append(result)
+        self._enter(func, args, kwargs, result)
+        return result
+
+    def _real_arguments(self, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """The arguments with real tensors, None when a value is not known."""
+        import torch
+        from torch.utils import _pytree
+
+        tensors = list(_flat_tensors((args, kwargs)))
+        if any(self.value_of(item) is None for item in tensors):
+            return None
+        return _pytree.tree_map_only(torch.Tensor, self.value_of, (args, kwargs))
+
+    def _run(self, func: Any, args: Any, kwargs: Any, reals: tuple[Any, Any] | None) -> Any:
+        import torch
+        from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+        from torch.utils import _pytree
+
+        writes = [
+            item
+            for spec, item in [*zip(func._schema.arguments, args, strict=False), *_named(func, kwargs)]
+            if spec.alias_info is not None and spec.alias_info.is_write
+        ]
+        try:
+            with self.mode:
+                result = func(*args, **kwargs)
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            if reals is not None:
+                with _disable_current_modes():
+                    real = func(*reals[0], **reals[1])
+                result = _pytree.tree_map_only(torch.Tensor, self._like, real)
+                self.know(result, real)
+                return result
+            with_places = self._masks_as_places(func, args, kwargs)
+            if with_places is not None:
+                with self.mode:
+                    return func(*with_places[0], **with_places[1])
+            if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+                raise _NeedsParts from error
+            raise NoValueError(str(func)) from error
+        if reals is None:
+            self.overwritten.update(storage_of(item) for item in _flat_tensors(writes))
+        elif all(item.numel() <= LARGEST_VALUE for item in tensors_in(result)):
+            with _disable_current_modes():
+                self.know(result, func(*reals[0], **reals[1]))
+        else:
+            self.overwritten.update(storage_of(item) for item in _flat_tensors(writes))
+        return result
+
+    def _like(self, real: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        with self.mode:
+            return torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device="cpu")
+
+    def _masks_as_places(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """Indexing by a boolean mask of known values, as indexing by the places where it is true."""
+        import torch
+
+        if func._schema.name not in ("aten::index", "aten::index_put", "aten::index_put_", "aten::_unsafe_index"):
+            return None
+        indices: list[Any] = []
+        for index in args[1]:
+            if index is None or index.dtype not in (torch.bool, torch.uint8):
+                indices.append(index)
+                continue
+            value = self.value_of(index)
+            if value is None:
+                return None
+            with _disable_current_modes():
+                places = value.nonzero(as_tuple=True)
+            for place in places:
+                made = self._like(place)
+                self.alive.append(made)
+                self.know(made, place)
+                self.ledger.declare(f"places_{len(self.ledger.tensors)}", made, "constant")
+                indices.append(made)
+        return (args[0], indices, *args[2:]), kwargs
+
+    def _enter(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        module, call_index = self.modules.innermost
+        self.ledger.enter(str(self.count), func, args, kwargs, result, module, call_index)
+        self.count += 1
+
+
+class _NeedsParts(Exception):  # noqa: N818
+    """A composite operator whose shape depends on values inside: its parts are recorded one by one."""
+
+
+def _named(func: Any, kwargs: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    return [(spec, kwargs[spec.name]) for spec in func._schema.arguments if spec.name in kwargs]
+
+
+def _flat_tensors(items: Any) -> Iterator[torch.Tensor]:
+    import torch
+    from torch.utils import _pytree
+
+    for leaf in _pytree.tree_leaves(items):
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+
+
+def input_names(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors among the inputs by the names that export gives them: argument, then keys inside it, joined by _."""
+    import torch
+    from torch.utils import _pytree
+
+    bound = inspect.signature(module.forward).bind(*args, **kwargs)
+    named: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        variadic = bound.signature.parameters[name].kind
+        if variadic is inspect.Parameter.VAR_KEYWORD:
+            named.update(value)
+        else:
+            named[name] = value
+    found = {}
+    for name, value in named.items():
+        for path, leaf in _pytree.tree_flatten_with_path(value)[0]:
+            if isinstance(leaf, torch.Tensor):
+                parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", "")))) for key in path]
+                found["_".join([name, *parts])] = leaf
+    return found
+
+
+def record(faked: Faked, name: str, info: Callable[[str, Tensor], InputInfo]) -> Walked:
+    """Runs a module whose tensors are fake, and gives the closed ledger. ``info`` says what an input is, by its name.
+
+    Raises ModelError with the user's line when the forward pass fails or asks for a value that is not known.
+    """
+    import torch
+
+    from mmworkload.tracing.program import plain_attention, quiet, user_frame
+
+    ledger = Ledger(name)
+    for path, tensor in faked.module.named_parameters():
+        ledger.declare(path, tensor, "weight")
+    for path, tensor in faked.module.named_buffers():
+        ledger.declare(path, tensor, "constant")
+    users = []
+    for path, tensor in input_names(faked.module, faked.args, faked.kwargs).items():
+        token = f"{path}:input" if path in ledger.tensors else path
+        ledger.declare(token, tensor, "input")
+        users.append(token)
+    modules = Modules(faked.module)
+    try:
+        with plain_attention(), torch.inference_mode(), quiet(), modules.tracked(), Recorder(ledger, modules, faked):
+            result = faked.module(*faked.args, **faked.kwargs)
+    except Exception as error:
+        place = user_frame(error)
+        at = f" ({place})" if place else ""
+        cause = _cause(error)
+        if isinstance(cause, NoValueError):
+            raise ModelError(
+                f"{name}: the forward pass depends on values that only real weights and data give{at}: {cause}."
+                " Replace the branch, .item() or selection there by a fixed choice, or trace the parts before and after"
+                " it. Integer and boolean inputs have values if they are made with device='cpu'."
+            ) from error
+        first = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise ModelError(f"{name}: the forward pass raised {type(error).__name__}: {first[:300]}{at}") from error
+    return ledger.close(users, list(_results(result)), info)
+
+
+def _results(item: Any, depth: int = 4) -> Iterator[torch.Tensor]:
+    """The tensors in what a model returned, in objects of any class (caches, outputs) too."""
+    import torch
+    from torch.utils import _pytree
+
+    for leaf in _pytree.tree_leaves(item):
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type):
+            yield from _results(list(vars(leaf).values()), depth - 1)
+
+
+def _cause(error: BaseException) -> BaseException:
+    while not isinstance(error, NoValueError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
