@@ -1,7 +1,8 @@
 """The verbs in Python: ``trace``, ``export``, ``simulate``, ``measure``, ``validate``. The command line calls these.
 
 A source is a model name, the path of a saved graph, a :class:`LayerGraph` or a :class:`Workload`; an architecture is a
-name, the path of a YAML file, or an :class:`Architecture`.
+name, the path of a YAML file, or an :class:`Architecture`. ``how`` says more about a model: batch, dtype, settings of
+its parameters, stages, end_to_end, inputs (:class:`mmworkload.models.Options`).
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from mmworkload import arch as architectures
 from mmworkload.arch import Architecture
 from mmworkload.errors import MmworkloadError, UnknownOperatorError
 from mmworkload.exporting import Export, write_export
 from mmworkload.graph import LayerGraph, Part, Workload
+from mmworkload.models.names import Options
 
 if TYPE_CHECKING:
     from mmworkload.measuring.result import Measurement
@@ -28,44 +30,46 @@ Source = str | Path | LayerGraph | Workload
 GRAPH_SUFFIXES = (".json", ".yaml", ".yml")
 
 
-def trace(
-    model: Source, *, batch: int | None = None, dtype: str = "float32", only: Iterable[str] = (), strict: bool = False
-) -> LayerGraph:
+def trace(model: Source, *, only: Iterable[str] = (), strict: bool = False, **how: Unpack[Options]) -> LayerGraph:
     """The layer graph of a model; a saved graph or a graph is taken as it is.
 
-    ``batch`` samples per pass (default: the workload's), ``dtype`` of weights and activations, ``only`` stage globs,
-    ``strict`` refuses operators without a lowering. Without torch, a workload at its defaults comes from its snapshot.
-    Raises MmworkloadError (unknown name, a model that cannot be traced, a corrupt file).
+    ``only`` keeps the layers of these stage globs, ``strict`` refuses operators without a lowering. Without torch, a
+    workload at its defaults comes from its snapshot. Raises MmworkloadError (unknown name, a model that cannot be
+    traced, a corrupt file).
     """
-    graph = _load(model, batch, dtype)
+    graph = _load(model, how)
     if strict:
         require_known(graph)
     return graph.only(only)
 
 
-def _load(model: Source, batch: int | None, dtype: str) -> LayerGraph:
+def _load(model: Source, how: Options) -> LayerGraph:
+    graph: LayerGraph | None = None
     if isinstance(model, Workload):
         if len(model.parts) != 1:
             raise MmworkloadError(
                 f"{model.name} has {len(model.parts)} parts; take one of them: workload.parts[0].graph"
             )
-        return model.parts[0].graph
-    graph: LayerGraph | None = None
-    if isinstance(model, LayerGraph):
+        graph = model.parts[0].graph
+    elif isinstance(model, LayerGraph):
         graph = model
     elif Path(model).suffix in GRAPH_SUFFIXES:
         graph = LayerGraph.load(model)
     if graph is not None:
-        if batch not in (None, graph.batch):
+        if how.get("batch") not in (None, graph.batch):
             raise MmworkloadError(
-                f"the graph was traced with batch {graph.batch}; trace the model again for batch {batch}"
+                f"the graph was traced with batch {graph.batch}; trace the model again for batch {how.get('batch')}"
             )
+        for option in ("settings", "stages", "end_to_end", "inputs"):
+            if how.get(option):
+                raise MmworkloadError(f"{graph.model} is traced already: '{option}' cannot be changed; trace it again")
         return graph
-    if importlib.util.find_spec("torch") is None and batch is None and dtype == "float32":
+    said = {option for option, value in how.items() if value} - ({"dtype"} if how.get("dtype") == "float32" else set())
+    if importlib.util.find_spec("torch") is None and not said:
         snapshot = _snapshot(str(model))
         if snapshot is not None:
             return snapshot
-    return _traced(str(model), batch, dtype).graph
+    return _traced(str(model), how).graph
 
 
 def _snapshot(name: str) -> LayerGraph | None:
@@ -78,11 +82,11 @@ def _snapshot(name: str) -> LayerGraph | None:
     return LayerGraph.load(path) if path else None
 
 
-def _traced(name: str, batch: int | None, dtype: str) -> Traced:
+def _traced(name: str, how: Options) -> Traced:
     from mmworkload.models import resolve
     from mmworkload.tracing import trace_model
 
-    return trace_model(resolve(name, batch=batch, dtype=dtype))
+    return trace_model(resolve(name, **how))
 
 
 def require_known(graph: LayerGraph) -> LayerGraph:
@@ -99,7 +103,7 @@ def require_known(graph: LayerGraph) -> LayerGraph:
     return graph
 
 
-def _workload(source: Source, batch: int | None, dtype: str | None, only: Iterable[str], strict: bool) -> Workload:
+def _workload(source: Source, only: Iterable[str], strict: bool, how: Options) -> Workload:
     wanted = list(only)
     if isinstance(source, Workload):
         parts = [(part, require_known(part.graph) if strict else part.graph) for part in source.parts]
@@ -107,7 +111,7 @@ def _workload(source: Source, batch: int | None, dtype: str | None, only: Iterab
             source.name,
             tuple(Part(graph.only(wanted), part.name, part.count, part.sequential) for part, graph in parts),
         )
-    return Workload.of(trace(source, batch=batch, dtype=dtype or "float32", only=wanted, strict=strict))
+    return Workload.of(trace(source, only=wanted, strict=strict, **how))
 
 
 def architecture(arch: str | Path | Architecture) -> Architecture:
@@ -121,10 +125,9 @@ def export(
     arch: str | Path | Architecture,
     output: str | Path,
     *,
-    batch: int | None = None,
-    dtype: str = "float32",
     only: Iterable[str] = (),
     strict: bool = True,
+    **how: Unpack[Options],
 ) -> Export:
     """Writes ``source`` for a tool into the folder ``output``, which appears whole or not at all.
 
@@ -132,7 +135,7 @@ def export(
     other files.
     """
     spec = architecture(arch)
-    workload = _workload(source, batch, dtype, only, strict)
+    workload = _workload(source, only, strict, how)
     return write_export(target, workload, spec, output, workload.parts[0].graph.versions)
 
 
@@ -141,8 +144,6 @@ def simulate(
     arch: str | Path | Architecture,
     *,
     simulator: str = "auto",
-    batch: int | None = None,
-    dtype: str | None = None,
     only: Iterable[str] = (),
     strict: bool = True,
     effort: str = "normal",
@@ -151,6 +152,7 @@ def simulate(
     cache: bool = True,
     retry: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    **how: Unpack[Options],
 ) -> Simulation:
     """Estimates cycles, latency and energy of every layer.
 
@@ -162,12 +164,12 @@ def simulate(
     from mmworkload.simulating.estimate import Options
 
     spec = architecture(arch)
-    workload = _workload(source, batch, dtype, only, strict)
+    workload = _workload(source, only, strict, how)
     return engine.simulate(
         workload,
         spec,
         simulator,
-        dtype=dtype,
+        dtype=how.get("dtype"),
         workers=workers,
         options=Options(effort=effort, limit_s=limit_s),
         cache=cache,
@@ -181,20 +183,32 @@ def measure(
     model: str,
     *,
     device: str = "cpu",
-    batch: int | None = None,
-    dtype: str = "float32",
     only: Iterable[str] = (),
-    **settings: Any,
+    warmup: int = 10,
+    repeats: int = 50,
+    limit_s: float = 60.0,
+    traced: Traced | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **how: Unpack[Options],
 ) -> Measurement:
     """Times a model on ``device`` (``cpu`` or ``cuda``): eager, as a graph, and layer by layer.
 
-    ``settings`` go to :func:`mmworkload.measuring.measure` (warm-up, repeats, limit_s). Raises MmworkloadError.
+    ``warmup``, ``repeats``, ``limit_s``, ``traced``: see :func:`mmworkload.measuring.measure`. Raises MmworkloadError.
     """
     from mmworkload.measuring import measure as run
     from mmworkload.models import resolve
 
     _require_runnable(model)
-    return run(resolve(model, batch=batch, dtype=dtype), device=device, only=tuple(only), **settings)
+    return run(
+        resolve(model, **how),
+        device=device,
+        only=tuple(only),
+        warmup=warmup,
+        repeats=repeats,
+        limit_s=limit_s,
+        traced=traced,
+        progress=progress,
+    )
 
 
 def _require_runnable(model: str) -> None:
@@ -233,42 +247,59 @@ def validate(
     *,
     device: str = "cpu",
     simulator: str = "auto",
-    batch: int | None = None,
-    dtype: str | None = None,
     only: Iterable[str] = (),
     measurement: Measurement | None = None,
     strict: bool = True,
-    **settings: Any,
+    effort: str = "normal",
+    limit_s: float = 300.0,
+    workers: int | None = None,
+    cache: bool = True,
+    retry: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **how: Unpack[Options],
 ) -> Report:
     """Measures and simulates the same layers and puts them side by side.
 
-    ``settings`` go to :func:`simulate` (effort, limit_s, workers, cache, retry, progress).
-    ``measurement`` (one that was taken earlier, on another machine perhaps) replaces the measuring; batch and the
-    graph's dtype are then its own. ``dtype`` forces the operand bits of the simulated side too. Raises MmworkloadError,
-    also when the measurement is of another model or batch.
+    ``effort`` to ``progress`` are those of :func:`simulate`. ``measurement`` (one that was taken earlier, on another
+    machine perhaps) replaces the measuring; batch and the graph's dtype are then its own. ``dtype`` forces the operand
+    bits of the simulated side too. Raises MmworkloadError, also when the measurement is of another model or batch.
     """
     from mmworkload.validating import compare
 
     wanted = tuple(only)
-    forced = dtype
-    if measurement is not None:
-        batch = measurement.batch if batch is None else batch
-        dtype = measurement.dtype
+    forced = how.get("dtype")
     spec = architecture(arch)
     traced = None
     if measurement is None:
         _require_runnable(model)
-        traced = _traced(model, batch, dtype or "float32")
-    graph = trace(traced.graph if traced else model, batch=batch, dtype=dtype or "float32", strict=strict)
-    if measurement is not None and (measurement.model, measurement.batch) != (graph.model, graph.batch):
-        raise MmworkloadError(
-            f"the measurement is of {measurement.model} at batch {measurement.batch}, the graph of {graph.model} at"
-            f" batch {graph.batch}"
-        )
+        traced = _traced(model, how)
+        graph = trace(traced.graph, strict=strict)
+    else:
+        if how.get("batch") is None:
+            how["batch"] = measurement.batch
+        how["dtype"] = measurement.dtype
+        graph = trace(model, strict=strict, **how)
+        if (measurement.model, measurement.batch) != (graph.model, graph.batch):
+            raise MmworkloadError(
+                f"the measurement is of {measurement.model} at batch {measurement.batch}, the graph of {graph.model} at"
+                f" batch {graph.batch}"
+            )
     part = graph.only(wanted)
-    simulation = simulate(part, spec, simulator=simulator, dtype=forced, strict=False, **settings)
+    simulation = simulate(
+        part,
+        spec,
+        simulator=simulator,
+        strict=False,
+        effort=effort,
+        limit_s=limit_s,
+        workers=workers,
+        cache=cache,
+        retry=retry,
+        progress=progress,
+        dtype=forced,
+    )
     if measurement is None:
-        measurement = measure(model, device=device, batch=batch, dtype=dtype or "float32", only=wanted, traced=traced)
+        measurement = measure(model, device=device, only=wanted, traced=traced, **how)
     elif wanted:
         inside = {layer.name for layer in part}
         kept = tuple(item for item in measurement.layers if item.layer in inside)

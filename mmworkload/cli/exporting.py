@@ -7,17 +7,18 @@ from typing import Annotated
 
 import typer
 
-from mmworkload.cli.options import Arch, Batch, Dtype, Json, Model, Only, Strict, command, print_json
+from mmworkload.cli.options import Arch, Json, Model, Only, Strict, command, model_options, print_json
+from mmworkload.models.names import Options
 
 
 @command
+@model_options
 def export(
     target: Annotated[str, typer.Argument(help="the tool to write for: timeloop (mmworkload list exporters)")],
     model: Model,
     arch: Arch,
     output: Annotated[Path, typer.Option("--output", "-o", help="folder to write; replaced when it is an export")],
-    batch: Batch = None,
-    dtype: Dtype = None,
+    how: Options,
     only: Only = None,
     strict: Strict = True,
     json: Json = False,
@@ -25,9 +26,7 @@ def export(
     """Writes the inputs of another tool: architecture, problems, and a manifest of every layer."""
     from mmworkload import verbs
 
-    result = verbs.export(
-        target, model, arch, output, batch=batch, dtype=dtype or "float32", only=only or (), strict=strict
-    )
+    result = verbs.export(target, model, arch, output, only=only or (), strict=strict, **how)
     if json:
         print_json(result.to_dict())
         return

@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from mmworkload.cli.options import All, Batch, Device, Dtype, Json, Model, Only, command, print_json
+from mmworkload.cli.options import All, Device, Json, Model, Only, command, model_options, print_json
+from mmworkload.models.names import Options
 
 
 @command
+@model_options
 def measure(
     model: Model,
+    how: Options,
     device: Device = "cpu",
-    batch: Batch = None,
-    dtype: Dtype = None,
     only: Only = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="JSON file to write, for validate --measurement")
@@ -32,11 +33,10 @@ def measure(
         result = verbs.measure(
             model,
             device=device,
-            batch=batch,
-            dtype=dtype or "float32",
             only=only or (),
             limit_s=limit_s,
             progress=progress,
+            **how,
         )
     if output is not None:
         result.save(output)

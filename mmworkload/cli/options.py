@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 import signal
@@ -13,11 +14,13 @@ from typing import Annotated, Any
 import typer
 
 from mmworkload.errors import MmworkloadError
+from mmworkload.models.names import Options
 
 Model = Annotated[
     str,
     typer.Argument(
-        help="workload/variant (the variant defaults), torchvision:NAME, path/file.py:function, or a saved graph.json"
+        help="workload/variant (the variant defaults), torchvision:NAME, timm:NAME, hf:TYPE-OR-CONFIG,"
+        " path/file.py:function, or a saved graph.json"
     ),
 ]
 Arch = Annotated[str, typer.Option("--arch", "-a", help="architecture: a name (mmworkload list archs) or a YAML file")]
@@ -27,6 +30,15 @@ Dtype = Annotated[
     str | None,
     typer.Option("--dtype", help="float32, float16, bfloat16 or float64; simulators use the accelerator's own"),
 ]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="a parameter of the model: tokens=128 (see show); may be repeated")
+]
+Stages = Annotated[
+    list[str] | None,
+    typer.Option("--stage", help="which modules are a stage: 'encoder/image=vision_model.*'; may be repeated"),
+]
+EndToEnd = Annotated[bool, typer.Option("--end-to-end", help="with pre-processing of raw inputs, on the host")]
+Inputs = Annotated[str | None, typer.Option("--inputs", help="a real sample: .npz or .pt with a tensor for each input")]
 Only = Annotated[list[str] | None, typer.Option("--only", help="stages to keep, as a glob: encoder/*; may be repeated")]
 Strict = Annotated[bool, typer.Option("--strict/--no-strict", help="refuse operators that no lowering covers")]
 Simulator = Annotated[str, typer.Option("--simulator", "-s", help="auto, timeloop, zigzag or roofline")]
@@ -60,6 +72,52 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     return wrapped
+
+
+def model_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that say more about its model; they reach it together as ``how``."""
+    own = inspect.signature(function, eval_str=True)
+    added = inspect.signature(_how, eval_str=True).parameters
+
+    @functools.wraps(function)
+    def wrapped(**given: Any) -> None:
+        function(how=_how(**{name: given.pop(name) for name in added}), **given)
+
+    kept = [item for name, item in own.parameters.items() if name != "how"]
+    place = [item.name for item in kept].index("model") + 1
+    required = [item for item in kept[place:] if item.default is inspect.Parameter.empty]
+    optional = [item for item in kept[place:] if item.default is not inspect.Parameter.empty]
+    listed = [*kept[:place], *required, *added.values(), *optional]
+    wrapped.__signature__ = own.replace(parameters=listed)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {item.name: item.annotation for item in listed}
+    return wrapped
+
+
+def _how(
+    batch: Batch = None,
+    dtype: Dtype = None,
+    settings: Settings = None,
+    stages: Stages = None,
+    end_to_end: EndToEnd = False,
+    inputs: Inputs = None,
+) -> Options:
+    rules = [_pair(item, "--stage", "encoder/image=vision_model.*") for item in stages or ()]
+    how: Options = {
+        "batch": batch,
+        "dtype": dtype,
+        "settings": dict(_pair(item, "--set", "tokens=128") for item in settings or ()),
+        "stages": {glob: stage for stage, glob in rules},
+        "end_to_end": end_to_end,
+        "inputs": inputs,
+    }
+    return how
+
+
+def _pair(text: str, option: str, example: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise MmworkloadError(f"{option} {text}: write NAME=VALUE, as in {option} {example}")
+    return name, value
 
 
 def print_json(data: Any) -> None:

@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from mmworkload.cli.options import All, Batch, Dtype, Json, Model, Only, command, print_json
+from mmworkload.cli.options import All, Json, Model, Only, command, model_options, print_json
+from mmworkload.models.names import Options
 
 
 @command
+@model_options
 def show(
     model: Model,
-    batch: Batch = None,
-    dtype: Dtype = None,
+    how: Options,
     only: Only = None,
     all_layers: All = False,
     why: Annotated[bool, typer.Option("--why", help="the rule that decided each layer's stage")] = False,
@@ -22,7 +23,7 @@ def show(
     """Per stage and per layer: MACs, parameters, bytes, intensity, share; and how each operator was treated."""
     from mmworkload import verbs
 
-    graph = verbs.trace(model, batch=batch, dtype=dtype or "float32", only=only or ())
+    graph = verbs.trace(model, only=only or (), **how)
     if json:
         print_json(graph.to_dict())
         return

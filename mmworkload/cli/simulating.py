@@ -5,9 +5,7 @@ from __future__ import annotations
 from mmworkload.cli.options import (
     All,
     Arch,
-    Batch,
     Cache,
-    Dtype,
     Effort,
     Json,
     Limit,
@@ -18,17 +16,19 @@ from mmworkload.cli.options import (
     Strict,
     Workers,
     command,
+    model_options,
     print_json,
 )
+from mmworkload.models.names import Options
 
 
 @command
+@model_options
 def simulate(
     model: Model,
     arch: Arch,
+    how: Options,
     simulator: Simulator = "auto",
-    batch: Batch = None,
-    dtype: Dtype = None,
     only: Only = None,
     strict: Strict = True,
     effort: Effort = "normal",
@@ -48,8 +48,6 @@ def simulate(
             model,
             arch,
             simulator=simulator,
-            batch=batch,
-            dtype=dtype,
             only=only or (),
             strict=strict,
             effort=effort,
@@ -58,6 +56,7 @@ def simulate(
             cache=cache,
             retry=retry,
             progress=progress,
+            **how,
         )
     if json:
         print_json(result.to_dict())

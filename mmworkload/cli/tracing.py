@@ -8,17 +8,18 @@ from typing import Annotated
 
 import typer
 
-from mmworkload.cli.options import Batch, Dtype, Json, Model, Only, command, print_json
+from mmworkload.cli.options import Json, Model, Only, command, model_options, print_json
+from mmworkload.models.names import Options
 
 
 @command
+@model_options
 def trace(
     model: Model,
+    how: Options,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="file to write: .json, .yaml or .csv by its suffix")
     ] = None,
-    batch: Batch = None,
-    dtype: Dtype = None,
     only: Only = None,
     strict: Annotated[
         bool, typer.Option("--strict/--no-strict", help="refuse operators that no lowering covers")
@@ -28,7 +29,7 @@ def trace(
     """The layer graph of a model: to a file, or as JSON."""
     from mmworkload import verbs
 
-    graph = verbs.trace(model, batch=batch, dtype=dtype or "float32", only=only or (), strict=strict)
+    graph = verbs.trace(model, only=only or (), strict=strict, **how)
     if output is not None:
         graph.save(output)
         print(f"wrote {output}: {len(graph)} layers, {graph.total_macs} MACs", file=sys.stderr)

@@ -11,10 +11,8 @@ import typer
 from mmworkload.cli.options import (
     All,
     Arch,
-    Batch,
     Cache,
     Device,
-    Dtype,
     Effort,
     Json,
     Limit,
@@ -25,22 +23,24 @@ from mmworkload.cli.options import (
     Strict,
     Workers,
     command,
+    model_options,
     print_json,
 )
+from mmworkload.models.names import Options
 
 
 @command
+@model_options
 def validate(
     model: Model,
     arch: Arch,
+    how: Options,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML report to write")] = None,
     device: Device = "cpu",
     measurement: Annotated[
         Path | None, typer.Option("--measurement", help="a saved measurement (measure -o) instead of measuring now")
     ] = None,
     simulator: Simulator = "auto",
-    batch: Batch = None,
-    dtype: Dtype = None,
     only: Only = None,
     strict: Strict = True,
     effort: Effort = "normal",
@@ -63,8 +63,6 @@ def validate(
             arch,
             device=device,
             simulator=simulator,
-            batch=batch,
-            dtype=dtype,
             only=only or (),
             measurement=taken,
             strict=strict,
@@ -74,6 +72,7 @@ def validate(
             cache=cache,
             retry=retry,
             progress=progress,
+            **how,
         )
     if output is not None:
         report.write_html(output)

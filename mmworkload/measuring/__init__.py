@@ -92,6 +92,11 @@ def measure(
     on_device = place.type != "cpu"
     eager_kernels, node_kernels = (kernels(events, on_device=on_device) for events in (eager_events, node_events))
     times, unattributed_s = per_layer(node_kernels, traced.layer_of_call, run_names(runs))
+    host = {layer.name for layer in traced.graph if layer.placement == "host"}
+    if host and on_device:
+        # What runs on the host has no kernels on the device: its time is the processor's.
+        on_host, _ = per_layer(kernels(node_events, on_device=False), traced.layer_of_call, run_names(runs))
+        times.update({name: time for name, time in on_host.items() if name in host})
     done(5, STEPS)
     with guarded(model, device, "measuring its memory"):
         peak_bytes = peak_memory(program, place)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from mmworkload.measuring.program import Program
+    from mmworkload.measuring.program import Eager
 
 
 def highest(changes: Iterable[int]) -> int:
@@ -28,7 +28,7 @@ def storage_bytes(tensors: Iterable[Any]) -> int:
     return sum(storages.values())
 
 
-def peak_memory(program: Program, device: torch.device) -> dict[str, int]:
+def peak_memory(program: Eager, device: torch.device) -> dict[str, int]:
     """Bytes: ``model`` (parameters and buffers), ``data`` (inputs), ``intermediates`` and their ``total``.
 
     The intermediates are the most that the eager model allocates beyond what is there before the forward pass, outputs
@@ -41,7 +41,7 @@ def peak_memory(program: Program, device: torch.device) -> dict[str, int]:
     return {"model": model, "data": data, "intermediates": intermediates, "total": model + data + intermediates}
 
 
-def _cuda_peak(program: Program, device: torch.device) -> int:
+def _cuda_peak(program: Eager, device: torch.device) -> int:
     import torch
 
     with torch.inference_mode():
@@ -56,7 +56,7 @@ def _cuda_peak(program: Program, device: torch.device) -> int:
     return peak - before
 
 
-def _cpu_peak(program: Program) -> int:
+def _cpu_peak(program: Eager) -> int:
     from mmworkload.measuring.profiling import memory_changes
 
     return highest(memory_changes(program.eager_run))

@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import copy
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import ModelError
 from mmworkload.measuring.attribution import NODE
+from mmworkload.models.end_to_end import PREPROCESS
 from mmworkload.tracing.walk import region_of, region_operands
 
 if TYPE_CHECKING:
     import torch
+    from torch.export import ExportedProgram
     from torch.fx import GraphModule, Interpreter, Node
     from torch.utils._pytree import TreeSpec
 
@@ -31,17 +33,15 @@ Run = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Program:
-    """The eager model and its traced program over one set of weights and inputs on one device.
+class Eager:
+    """The eager model with its inputs on one device, flattened by ``structure``.
 
-    ``values`` has one entry per placeholder of ``graph_module``. ``pristine`` pairs each tensor that a forward pass
-    writes in place with a copy of its first content. The ``*_run`` methods restore that content and return the forward
-    pass as a function of no arguments, so that repeats see the same data and the restoring is not timed.
+    ``pristine`` pairs each tensor that a forward pass writes in place with a copy of its first content. The ``*_run``
+    methods restore that content and return the forward pass as a function of no arguments, so that repeats see the same
+    data and the restoring is not timed.
     """
 
     module: torch.nn.Module
-    graph_module: GraphModule
-    values: tuple[Any, ...]
     inputs: tuple[Any, ...]
     structure: TreeSpec
     pristine: tuple[tuple[torch.Tensor, torch.Tensor], ...]
@@ -55,6 +55,29 @@ class Program:
         return lambda: self.module(*args, **kwargs)
 
     def graph_run(self) -> Run:
+        """The operators of the trace, end to end."""
+        raise NotImplementedError
+
+    def node_run(self) -> Run:
+        """The operators of the trace, each in a profiler range named after its key in ``Traced.layer_of_call``."""
+        raise NotImplementedError
+
+    def _restore(self) -> None:
+        for tensor, content in self.pristine:
+            tensor.copy_(content)
+
+
+@dataclass(frozen=True)
+class Program(Eager):
+    """The eager model and its traced program over one set of weights and inputs on one device.
+
+    ``values`` has one entry per placeholder of ``graph_module``.
+    """
+
+    graph_module: GraphModule
+    values: tuple[Any, ...]
+
+    def graph_run(self) -> Run:
         """The program through its own generated code; gives the tuple of flattened outputs."""
         self._restore()
         return lambda: self.graph_module(*self.values)
@@ -65,46 +88,67 @@ class Program:
         interpreter = _interpreter()(self.graph_module)
         return lambda: interpreter.run(*self.values)
 
-    def _restore(self) -> None:
-        for tensor, content in self.pristine:
-            tensor.copy_(content)
 
-
-def bind(traced: Traced, built: Built, device: torch.device) -> Program:
-    """Joins the program of ``traced`` with the tensors of ``built``, a real instance of the same model on ``device``.
+def bind(traced: Traced, built: Built, device: torch.device) -> Eager:
+    """Joins a trace with a real instance of the same model on ``device``: what it runs as is timed.
 
     Raises ModelError when the instance does not have a tensor that the program reads.
     """
+    from torch.utils import _pytree
+
+    leaves, structure = _pytree.tree_flatten((built.args, built.kwargs))
+    written = {tensor.storage for tensor in traced.graph.tensors.values() if tensor.kind == "state"}
+    if traced.program is not None:
+        values, by_name = _placeholders(traced, traced.program, built, device)
+        graph_module = placed(traced.program.graph_module, device)
+        return Program(built.module, tuple(leaves), structure, _pristine(by_name, written), graph_module, tuple(values))
+    from mmworkload.measuring.recording import Recorded
+    from mmworkload.tracing.recorder import input_names
+
+    by_name = {
+        **dict(built.module.named_parameters()),
+        **dict(built.module.named_buffers()),
+        **input_names(built.module, built.args, built.kwargs),
+    }
+    return Recorded(built.module, tuple(leaves), structure, _pristine(by_name, written), traced.layer_of_call)
+
+
+def _pristine(by_name: Mapping[str, Any], written: set[str]) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+    return tuple((value, value.detach().clone()) for key, value in by_name.items() if key in written)
+
+
+def _placeholders(
+    traced: Traced, program: ExportedProgram, built: Built, device: torch.device
+) -> tuple[list[Any], dict[str, Any]]:
+    """A value for each placeholder, and those of tensors by the names that the layer graph knows (tracing.walk)."""
     from torch.export.graph_signature import ConstantArgument, InputKind
     from torch.utils import _pytree
 
     name = traced.graph.model
     leaves, structure = _pytree.tree_flatten((built.args, built.kwargs))
-    expected = traced.program.call_spec.in_spec
+    expected = program.call_spec.in_spec
     if expected is not None and structure != expected:
         raise ModelError(f"{name}: two builds of the model gave inputs of different structure: {expected}, {structure}")
     remaining = iter(leaves)
     values: list[Any] = []
-    # The names under which the layer graph knows the placeholders (tracing.walk).
     by_name: dict[str, Any] = {}
-    for spec in traced.program.graph_signature.input_specs:
+    for spec in program.graph_signature.input_specs:
         if spec.kind == InputKind.USER_INPUT:
             value, key = next(remaining), str(spec.arg.name)
             if not isinstance(spec.arg, ConstantArgument):
                 by_name[key] = value
         elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
             key = str(spec.target)
-            value = by_name[key] = _tensor(traced, built.module, key, device)
+            value = by_name[key] = _tensor(name, program, built.module, key, device)
         else:
             raise ModelError(f"{name}: the traced program takes {spec.arg} ({spec.kind.name}), which is not supported")
         values.append(value)
-    written = {tensor.storage for tensor in traced.graph.tensors.values() if tensor.kind == "state"}
-    pristine = tuple((value, value.detach().clone()) for key, value in by_name.items() if key in written)
-    graph_module = placed(traced.program.graph_module, device)
-    return Program(built.module, graph_module, tuple(values), tuple(leaves), structure, pristine)
+    return values, by_name
 
 
-def _tensor(traced: Traced, module: torch.nn.Module, path: str, device: torch.device) -> torch.Tensor:
+def _tensor(
+    name: str, program: ExportedProgram, module: torch.nn.Module, path: str, device: torch.device
+) -> torch.Tensor:
     """The parameter, buffer or tensor attribute at the dotted ``path``, or the constant that the trace lifted."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensor
@@ -114,20 +158,20 @@ def _tensor(traced: Traced, module: torch.nn.Module, path: str, device: torch.de
         value = getattr(value, part, None)
     if not isinstance(value, torch.Tensor):
         # A tensor written out in ``forward`` keeps its values in the program.
-        value = traced.program.constants.get(path)
+        value = program.constants.get(path)
     if not isinstance(value, torch.Tensor) or isinstance(value, FakeTensor):
         raise ModelError(
-            f"{traced.graph.model}: the model on {device} has no tensor '{path}', which its trace reads. Keep tensors"
+            f"{name}: the model on {device} has no tensor '{path}', which its trace reads. Keep tensors"
             " as parameters, buffers or attributes of modules, not in lists or closures."
         )
-    return value.to(device)
+    return value if path.startswith(f"{PREPROCESS}.") else value.to(device)
 
 
 def placed(graph_module: GraphModule, device: torch.device) -> GraphModule:
     """A copy of ``graph_module`` and its regions that runs on ``device``, without the assertions that tracing added.
 
     Every device that the trace baked in is the CPU, since it ran there; on an accelerator it is ``device``, with its
-    index. A model that computes a part on the CPU on purpose therefore has that part moved.
+    index. A model that computes a part on the CPU on purpose therefore has that part moved, pre-processing apart.
     """
     from torch.fx import GraphModule
     from torch.fx.node import map_aggregate
@@ -140,12 +184,21 @@ def placed(graph_module: GraphModule, device: torch.device) -> GraphModule:
             if str(node.target).startswith("aten._assert_tensor_metadata"):
                 owner.graph.erase_node(node)
                 continue
+            if _on_host(node):
+                continue
             node.args = map_aggregate(node.args, lambda item: _moved(item, device))
             node.kwargs = map_aggregate(node.kwargs, lambda item: _moved(item, device))
             if node.target is _autocast() and node.args[0] == "cpu":
                 node.args = (device.type, *node.args[1:])
         owner.recompile()
     return result
+
+
+def _on_host(node: Node) -> bool:
+    """Whether the call is pre-processing, which stays on the CPU."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path = stack[-1][0] if stack else ""
+    return path == PREPROCESS or path.startswith(f"{PREPROCESS}.")
 
 
 def _moved(item: Any, device: torch.device) -> Any:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # The value of a parameter: a number, a choice, or several names.
 Setting = int | str | tuple[str, ...]
-Settings = Mapping[str, Setting]
+Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Parameter:
     """A size or a choice that a user may set: ``--set tokens=128``.
 
     A number lies in ``low`` to ``high`` and is a multiple of ``step``; with ``choices`` the value is one of them, or
-    any number of them, with commas between, when ``several``.
+    any number of them, with commas between, when ``several``. Text without choices is free.
     """
 
     default: Setting
@@ -54,6 +54,8 @@ class Parameter:
         """What a value may be, in words."""
         if self.choices:
             return ("any of " if self.several else "one of ") + ", ".join(self.choices)
+        if isinstance(self.default, str):
+            return "any text"
         return f"{self.low} to {self.high}" + (f", a multiple of {self.step}" if self.step > 1 else "")
 
     def read(self, name: str, value: Any) -> Setting:
@@ -69,6 +71,8 @@ class Parameter:
                     raise UnknownNameError(f"value of {name}", part, self.choices)
             # One order for one meaning.
             return tuple(item for item in self.choices if item in chosen) if self.several else chosen[0]
+        if isinstance(self.default, str):
+            return str(value)
         try:
             number = int(value)
         except (TypeError, ValueError):
@@ -78,17 +82,26 @@ class Parameter:
         return number
 
 
-def settle(parameters: Mapping[str, Parameter], given: Mapping[str, Any], model: str) -> dict[str, Setting]:
+def settle(parameters: Mapping[str, Parameter], given: Mapping[str, Any], model: str) -> dict[str, Any]:
     """Every parameter with its given or default value. UnknownNameError or MmworkloadError for what cannot be."""
     for name in given:
         if name not in parameters:
             raise UnknownNameError(f"parameter of {model}", name, list(parameters))
-    return {
-        name: item.read(name, given[name]) if name in given else item.default for name, item in parameters.items()
-    }
+    return {name: item.read(name, given[name]) if name in given else item.default for name, item in parameters.items()}
 
 
-def accepted(function: Callable[..., Any], settings: Settings) -> dict[str, Setting]:
+def full_name(name: str, parameters: Mapping[str, Parameter], settings: Settings, *, end_to_end: bool = False) -> str:
+    """``name?tokens=64&end-to-end`` with what differs from the defaults: one name for one graph at one batch."""
+    changed = [
+        f"{key}={','.join(value) if isinstance(value, tuple) else value}"
+        for key, value in settings.items()
+        if value != parameters[key].default
+    ]
+    query = "&".join([*changed, *(["end-to-end"] if end_to_end else [])])
+    return f"{name}?{query}" if query else name
+
+
+def accepted(function: Callable[..., Any], settings: Settings) -> dict[str, Any]:
     """Those settings that ``function`` has a parameter for."""
     names = inspect.signature(function).parameters
     return {name: value for name, value in settings.items() if name in names}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import MmworkloadError, ModelError
 from mmworkload.graph import InputInfo
-from mmworkload.models.family import InputSpec, Parameter, Setting
+from mmworkload.models.family import InputSpec, Parameter
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +85,7 @@ class Model:
     sample: Path | None = None
     notes: tuple[str, ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    settings: Mapping[str, Setting] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, device: str) -> Built:
         """The module in inference mode and its inputs on ``device`` (``meta``, ``cpu``, ``cuda``).
@@ -145,9 +145,13 @@ class Model:
         for spec in self.specs:
             if spec.name == name:
                 return InputInfo(name, shape, dtype, spec.modality or spec.name, spec.role)
-        known = () if name in ENCODED else ROLE_OF_ARGUMENT.items()
-        role = next((role for key, role in known if key in name), "modality")
-        return InputInfo(name, shape, dtype, MODALITY_OF_ARGUMENT.get(name, name), role)
+        return InputInfo(name, shape, dtype, *guess(name))
+
+
+def guess(name: str) -> tuple[str, str]:
+    """Modality and role of an argument, from its name."""
+    known = () if name in ENCODED else ROLE_OF_ARGUMENT.items()
+    return MODALITY_OF_ARGUMENT.get(name, name), next((role for key, role in known if key in name), "modality")
 
 
 def _moved(inputs: Any, device: str, dtype: torch.dtype | None = None) -> Any:

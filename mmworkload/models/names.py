@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -16,7 +18,10 @@ from mmworkload.models.family import Family
 from mmworkload.models.model import DTYPES, Model, Request
 from mmworkload.plugins import plugins
 
+STAGE = r"preprocess|encoder/[\w-]+|fusion|head"
 END_TO_END = "end-to-end"
+# Prefix of a name to the module of mmworkload.models.sources behind it.
+SCHEMES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers"}
 
 
 class Options(TypedDict, total=False):
@@ -68,6 +73,9 @@ def resolve(name: str, **options: Unpack[Options]) -> Model:
         raise MmworkloadError(f"--batch {batch}: a batch has at least one sample")
     if dtype not in DTYPES:
         raise UnknownNameError("dtype", dtype, DTYPES)
+    for stage in options.get("stages", {}).values():
+        if not re.fullmatch(STAGE, stage):
+            raise MmworkloadError(f"--stage {stage}: a stage is preprocess, encoder/MODALITY, fusion or head")
     inputs = options.get("inputs")
     request = Request(
         base,
@@ -82,22 +90,30 @@ def resolve(name: str, **options: Unpack[Options]) -> Model:
 
 
 def _source(request: Request) -> Model:
-    # Sources import torch's libraries when asked for a model, not before.
-    from mmworkload.models.sources import file, timm, torchvision, transformers, workload
-
-    schemes = {"torchvision": torchvision.find, "timm": timm.find, "hf": transformers.find}
     scheme, colon, rest = request.name.partition(":")
-    if colon and scheme in schemes:
-        _require_torch()
-        return schemes[scheme](rest, request)
     if scheme.endswith(".py"):
+        from mmworkload.models.sources.file import find as find_in_file
+
         _require_torch()
-        return file.find(Path(scheme), rest, request)
+        _refuse_end_to_end(request)
+        return find_in_file(Path(scheme), rest, request)
     if colon:
-        raise UnknownNameError("kind of model", scheme, [*schemes, "path/file.py"])
-    model = workload.find(request, families())
+        if scheme not in SCHEMES:
+            raise UnknownNameError("kind of model", scheme, [*SCHEMES, "path/file.py"])
+        _require_torch()
+        _refuse_end_to_end(request)
+        # A source imports its library: only the one that is asked for.
+        return importlib.import_module(f"mmworkload.models.sources.{SCHEMES[scheme]}").find(rest, request)
+    from mmworkload.models.sources.workload import find as find_workload
+
+    model = find_workload(request, families())
     _require_torch()
     return model
+
+
+def _refuse_end_to_end(request: Request) -> None:
+    if request.end_to_end:
+        raise MmworkloadError(f"{request.name}: only workloads know how to pre-process; leave --end-to-end out")
 
 
 def _require_torch() -> None:

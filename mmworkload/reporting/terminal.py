@@ -76,18 +76,45 @@ class Prose:
         yield Text(self.text, overflow="fold")
 
 
+@dataclass(frozen=True)
+class Items:
+    """Texts with commas between; a line breaks after a comma only, unless one text alone is wider."""
+
+    texts: Sequence[str]
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        return Measurement(_SHORTEST_NAME, len(", ".join(self.texts))).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        line = ""
+        for index, text in enumerate(self.texts):
+            part = text + ("," if index + 1 < len(self.texts) else "")
+            if line and len(line) + 1 + len(part) > options.max_width:
+                yield Text(line)
+                line = part
+            else:
+                line = f"{line} {part}" if line else part
+        yield Text(line)
+
+
 Cell = str | Name | Prose
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> RenderableType:
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, tight: bool = False) -> RenderableType:
     """A table; each of ``columns`` begins with ``<`` or ``>``, its alignment. Only a :class:`Name` and a
-    :class:`Prose` give way to the width; where that is not enough the table is wider than the terminal."""
+    :class:`Prose` give way to the width; where that is not enough the table is wider than the terminal.
+    Columns are three characters apart, or two when ``tight``."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    needed = 3 * (len(columns) - 1)
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
+    needed = (2 if tight else 3) * (len(columns) - 1)
+    padding = (0, 0, 0, 1) if tight else (0, 1, 0, 1)
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding, header_style="bold")
     for index, column in enumerate(columns):
         cells = [row[index] for row in rows]
         widest = max((len(cell) for cell in cells if isinstance(cell, str)), default=0)
@@ -119,6 +146,24 @@ def section(title: str, *parts: RenderableType) -> RenderableType:
 
     heading = [Text(title, style="bold")] if title else []
     return Group(*heading, *(Text(part) if isinstance(part, str) else part for part in parts))
+
+
+def facts(entries: Sequence[tuple[str, str | Items]]) -> RenderableType:
+    """Labels, each with a text that wraps beside it; a label that repeats the one before is left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table.grid(padding=(0, 2, 0, 0))
+    # Labels keep their width whatever the terminal's.
+    made.add_column(no_wrap=True, min_width=max((len(label) for label, _ in entries), default=0))
+    made.add_column()
+    before = ""
+    for label, content in entries:
+        made.add_row(
+            "" if label == before else Text(label), Text(content, overflow="fold") if isinstance(content, str) else content
+        )
+        before = label
+    return made
 
 
 def bullets(lines: Iterable[str]) -> RenderableType:

@@ -84,10 +84,10 @@ def trace_model(model: Model, route: str = "auto") -> Traced:
         inputs=walked.inputs,
         outputs=walked.outputs,
         built_params=built_params,
-        route="export" if program is not None else f"recorder ({reason})" if reason else "recorder",
+        route="recorder" if program is None else "export",
         versions=versions("torch", "torchvision", "transformers", "timm"),
         coverage=walked.coverage,
-        notes=model.notes,
+        notes=(*model.notes, *([f"traced by recording one run: torch.export refuses it ({reason})"] if reason else [])),
     )
     return Traced(graph, program, walked.layer_of_call)
 

@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from mmworkload.errors import ModelError
 from mmworkload.graph import InputInfo
 from mmworkload.layer import Tensor
-from mmworkload.tracing.ledger import Ledger, Walked, storage_of, tensors_in
+from mmworkload.tracing.ledger import Ledger, Walked, operator_name, storage_of, tensors_in
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +29,16 @@ if TYPE_CHECKING:
 
 # Larger results of value computations are left to shapes alone: masks are small, images and weights are not.
 LARGEST_VALUE = 1 << 24
+# Operators that look at the shape and type of this argument only, so that its values need not be known.
+SHAPE_ONLY = {
+    **{f"aten::{name}": "other" for name in ("expand_as", "view_as", "reshape_as", "type_as")},
+    **{f"aten::{name}_like": "self" for name in ("zeros", "ones", "full", "empty", "rand", "randn", "randint")},
+    **{f"aten::new_{name}": "self" for name in ("zeros", "ones", "full", "empty", "empty_strided")},
+}
 # Calls without effect on data that only the dispatcher sees.
 SILENT = ("prim.device", "prim.layout", "prim.dtype")
+# Between the key of a composite call and that of its part.
+PART = " > "
 
 
 class NoValueError(Exception):
@@ -69,6 +78,34 @@ class Modules:
                 hook.remove()
 
 
+class Calls:
+    """Keys of operator calls: module, operator and how often that module ran it before.
+
+    A key says which call it is even where another run has more or fewer calls around it (a list read from a tensor).
+    ``inside`` names the composite operator whose parts are being run.
+    """
+
+    def __init__(self, modules: Modules) -> None:
+        self.modules = modules
+        self.seen: Counter[str] = Counter()
+        self.inside = ""
+
+    def key(self, func: Any) -> str:
+        path, call_index = self.modules.innermost
+        name = f"{self.inside}{path}{call_index}|{operator_name(func)}"
+        self.seen[name] += 1
+        return f"{name}|{self.seen[name]}"
+
+    @contextlib.contextmanager
+    def parts(self, key: str) -> Iterator[None]:
+        """Within it, calls are parts of the composite call ``key``."""
+        outer, self.inside = self.inside, f"{key}{PART}"
+        try:
+            yield
+        finally:
+            self.inside = outer
+
+
 class Recorder(TorchDispatchMode):
     """Runs operators on fake tensors, and on real ones where all values are known; enters each in the ledger."""
 
@@ -76,20 +113,19 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.ledger = ledger
         self.modules = modules
+        self.calls = Calls(modules)
         self.mode = faked.mode
         self.alive: list[Any] = []
         self.fakes: dict[int, torch.Tensor] = {}
         self.values: dict[int, torch.Tensor] = dict(faked.values)
         # Storages that an operator without known values has written to.
         self.overwritten: set[int] = set()
-        self.count = 0
 
     # --- values -------------------------------------------------------------------------------------------------
 
     def fake(self, tensor: torch.Tensor) -> torch.Tensor:
         """The fake tensor for ``tensor``; a real one is a constant of the forward pass and keeps its values."""
         import torch
-        from torch._subclasses.fake_tensor import FakeTensor
 
         if isinstance(tensor, FakeTensor):
             if storage_of(tensor) not in self.ledger.latest:
@@ -121,30 +157,36 @@ class Recorder(TorchDispatchMode):
         import torch
         from torch.utils import _pytree
 
-        if f"{func.namespace}.{func._schema.name.partition('::')[2]}" in SILENT:
+        if operator_name(func) in SILENT:
             return func(*args, **(kwargs or {}))
+        key = self.calls.key(func)
         args, kwargs = _pytree.tree_map_only(torch.Tensor, self.fake, (tuple(args), dict(kwargs or {})))
         if "device" in kwargs and kwargs["device"] is not None:
             kwargs["device"] = torch.device("cpu")
-        reals = self._real_arguments(args, kwargs)
+        reals = self._real_arguments(func, args, kwargs)
         try:
             result = self._run(func, args, kwargs, reals)
         except _NeedsParts:
-            with self:
+            with self.calls.parts(key), self:
                 return func.decompose(*args, **kwargs)
         self.alive.append(result)
-        self._enter(func, args, kwargs, result)
+        self.ledger.enter(key, func, args, kwargs, result, *self.modules.innermost)
         return result
 
-    def _real_arguments(self, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+    def _real_arguments(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """The arguments with real tensors, None when a value is not known."""
         import torch
         from torch.utils import _pytree
 
+        shaped = SHAPE_ONLY.get(func._schema.name)
+        places = [index for index, spec in enumerate(func._schema.arguments) if spec.name == shaped]
+        stand_in = [_pytree.tree_map_only(torch.Tensor, _blank, args[index]) for index in places if index < len(args)]
+        if stand_in:
+            args = (*args[: places[0]], stand_in[0], *args[places[0] + 1 :])
         tensors = list(_flat_tensors((args, kwargs)))
-        if any(self.value_of(item) is None for item in tensors):
+        if any(isinstance(item, FakeTensor) and self.value_of(item) is None for item in tensors):
             return None
-        return _pytree.tree_map_only(torch.Tensor, self.value_of, (args, kwargs))
+        return _pytree.tree_map_only(FakeTensor, self.value_of, (args, kwargs))
 
     def _run(self, func: Any, args: Any, kwargs: Any, reals: tuple[Any, Any] | None) -> Any:
         import torch
@@ -212,14 +254,17 @@ class Recorder(TorchDispatchMode):
                 indices.append(made)
         return (args[0], indices, *args[2:]), kwargs
 
-    def _enter(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        module, call_index = self.modules.innermost
-        self.ledger.enter(str(self.count), func, args, kwargs, result, module, call_index)
-        self.count += 1
-
 
 class _NeedsParts(Exception):  # noqa: N818
     """A composite operator whose shape depends on values inside: its parts are recorded one by one."""
+
+
+def _blank(like: torch.Tensor) -> torch.Tensor:
+    """A real tensor of that shape and type; its values are nobody's business."""
+    import torch
+
+    with _disable_current_modes():
+        return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype)
 
 
 def _named(func: Any, kwargs: Mapping[str, Any]) -> list[tuple[Any, Any]]:
@@ -267,10 +312,10 @@ def record(faked: Faked, name: str, info: Callable[[str, Tensor], InputInfo]) ->
     from mmworkload.tracing.program import plain_attention, quiet, user_frame
 
     ledger = Ledger(name)
-    for path, tensor in faked.module.named_parameters():
-        ledger.declare(path, tensor, "weight")
-    for path, tensor in faked.module.named_buffers():
-        ledger.declare(path, tensor, "constant")
+    for path, parameter in faked.module.named_parameters():
+        ledger.declare(path, parameter, "weight")
+    for path, buffer in faked.module.named_buffers():
+        ledger.declare(path, buffer, "constant")
     users = []
     for path, tensor in input_names(faked.module, faked.args, faked.kwargs).items():
         token = f"{path}:input" if path in ledger.tensors else path

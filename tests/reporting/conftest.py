@@ -142,3 +142,50 @@ def make_case() -> Callable[..., Case]:
 @pytest.fixture(scope="session")
 def case(make_case: Callable[..., Case]) -> Case:
     return make_case()
+
+
+# A layer of a drawing: its name, stage and modality, what it reads, its MACs.
+Drawn = tuple[str, str, str, tuple[str, ...], int]
+
+
+def draw_graph(inputs: dict[str, tuple[int, ...]], layers: list[Drawn], **changes: Any) -> LayerGraph:
+    """A graph in which each layer reads inputs and other layers by name, 4 bytes an element, and writes 250 elements;
+    each MAC is of a weight of its own. The last layer gives the output."""
+    tensors = {name: Tensor(name, shape, "float32", 32, "input", name) for name, shape in inputs.items()}
+    made = []
+    for name, stage, modality, reads, macs in layers:
+        weight, result = f"{name}.weight", f"{name}:out"
+        tensors[result] = Tensor(result, (250,), "float32", 32, "activation", result)
+        sources = [(item if item in inputs else f"{item}:out") for item in reads]
+        moved = [(item, tensors[item].bytes) for item in sources]
+        if macs:
+            tensors[weight] = Tensor(weight, (macs,), "float32", 32, "weight", weight)
+            moved.append((weight, 4 * macs))
+        work = (Work(gemm(1, macs, 1)),) if macs else ()
+        made.append(
+            Layer(
+                name,
+                "linear",
+                stage=stage,
+                modality=modality,
+                reads=tuple(moved),
+                writes=((result, 1000),),
+                work=work,
+            )
+        )
+    graph = LayerGraph(
+        model="toy/drawn",
+        variant="drawn",
+        batch=1,
+        dtype="float32",
+        layers=tuple(made),
+        tensors=tensors,
+        inputs=tuple(InputInfo(name, shape, "float32", name) for name, shape in inputs.items()),
+        outputs=(f"{layers[-1][0]}:out",),
+    )
+    return replace(graph, **changes)
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., LayerGraph]:
+    return draw_graph

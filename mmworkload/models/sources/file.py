@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import ModelError, UnknownNameError
+from mmworkload.models.family import Parameter, full_name, settle
 from mmworkload.models.model import Model, Request
 
 if TYPE_CHECKING:
     import torch
+
+# Bound of a whole number that a user's function takes.
+LARGEST = 1 << 31
 
 
 def find(path: Path, function: str, request: Request) -> Model:
@@ -41,20 +45,36 @@ def find(path: Path, function: str, request: Request) -> Model:
         functions = inspect.getmembers(module, inspect.isfunction)
         own = [key for key, value in functions if value.__module__ == module_name]
         raise UnknownNameError(f"function in {path}", function, own)
-    parameter = inspect.signature(build).parameters.get("batch")
-    if batch is not None and parameter is None:
+    signature = inspect.signature(build).parameters
+    if batch is not None and "batch" not in signature:
         raise ModelError(
             f"{name}: --batch {batch} cannot be given: {function}() takes no parameter 'batch'. Add one, and make the"
             " example inputs with it."
         )
+    parameters = {
+        key: Parameter(item.default, f"argument of {function}()", low=-LARGEST, high=LARGEST)
+        for key, item in signature.items()
+        if key != "batch" and type(item.default) in (int, str)
+    }
+    settings = settle(parameters, request.settings, name)
+    given = {key: settings[key] for key in request.settings} | ({} if batch is None else {"batch": batch})
 
     def make(device: str) -> tuple[torch.nn.Module, Any]:
         with _on_path(folder):
-            return build() if batch is None else build(batch=batch)
+            return build(**given)
 
-    own_batch = parameter.default if parameter is not None and isinstance(parameter.default, int) else 1
-    size = batch or own_batch
-    return Model(name, function, size, request.dtype, make, (), request.stages, sample=request.inputs)
+    own_batch = signature["batch"].default if "batch" in signature else 1
+    return Model(
+        full_name(name, parameters, settings),
+        function,
+        batch or (own_batch if isinstance(own_batch, int) else 1),
+        request.dtype,
+        make,
+        rules=request.stages,
+        sample=request.inputs,
+        parameters=parameters,
+        settings=settings,
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import UnavailableError, UnknownNameError
-from mmworkload.models.family import InputSpec
+from mmworkload.models.family import InputSpec, Parameter, full_name, settle
 from mmworkload.models.model import Model, Request, synthesize
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ def find(builder: str, request: Request) -> Model:
     if builder not in known:
         raise UnknownNameError("torchvision model", builder, known)
     size = _image_size(models, builder)
+    parameters = {"image_size": Parameter(size[-1], "height and width of the image in pixels", low=32, high=4096)}
+    settings = settle(parameters, request.settings, request.name)
+    if "image_size" in request.settings:
+        size = (*size[:-2], settings["image_size"], settings["image_size"])
     options: dict[str, Any] = {}
     if builder in ("googlenet", "inception_v3"):
         # Auxiliary heads run in training only; without them the weights are those of inference.
@@ -43,7 +47,18 @@ def find(builder: str, request: Request) -> Model:
     def make(device: str) -> tuple[torch.nn.Module, Any]:
         return models.get_model(builder, weights=None, **options), tuple(synthesize(specs).values())
 
-    return Model(request.name, builder, batch, request.dtype, make, specs, request.stages, sample=request.inputs)
+    return Model(
+        full_name(request.name, parameters, settings),
+        builder,
+        batch,
+        request.dtype,
+        make,
+        specs,
+        request.stages,
+        sample=request.inputs,
+        parameters=parameters,
+        settings=settings,
+    )
 
 
 def _image_size(models: Any, builder: str) -> tuple[int, ...]:
@@ -55,5 +70,3 @@ def _image_size(models: Any, builder: str) -> tuple[int, ...]:
     module = models.get_model_builder(builder).__module__
     # Clips of 16 frames, as the presets of torchvision's video models were trained on.
     return (3, 16, *size) if ".video." in module else (3, *size)
-
-

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import MmworkloadError, UnknownNameError
 from mmworkload.models.end_to_end import PREPROCESS
-from mmworkload.models.family import Family, Setting, Variant, accepted, settle
+from mmworkload.models.family import Family, accepted, full_name, settle
 from mmworkload.models.model import Model, Request, synthesize
 
 if TYPE_CHECKING:
@@ -30,40 +31,28 @@ def find(request: Request, known: Mapping[str, Family]) -> Model:
     settings = settle(variant.parameters, request.settings, name)
     batch = request.batch or family.default_batch
     declare = variant.raw if request.end_to_end else variant.inputs
-    if declare is None or (request.end_to_end and variant.preprocess is None):
+    preprocessed = request.end_to_end and variant.preprocess is not None
+    if declare is None or preprocessed != request.end_to_end:
         raise MmworkloadError(f"{name} takes its inputs as they come: there is nothing to pre-process end to end")
     specs = declare(batch, **accepted(declare, settings))
 
     def make(device: str) -> tuple[torch.nn.Module, Any]:
         return variant.build(**accepted(variant.build, settings)), synthesize(specs)
 
-    def preprocess() -> torch.nn.Module:
-        assert variant.preprocess is not None
-        return variant.preprocess(**accepted(variant.preprocess, settings))
-
     rules = {**request.stages, **variant.stages}
     return Model(
-        _full_name(name, variant, settings, request.end_to_end),
+        full_name(name, variant.parameters, settings, end_to_end=request.end_to_end),
         variant.name,
         batch,
         request.dtype,
         make,
         specs,
         {PREPROCESS: PREPROCESS, **rules} if request.end_to_end else rules,
-        preprocess if request.end_to_end else None,
+        partial(variant.preprocess, **accepted(variant.preprocess, settings))
+        if variant.preprocess and preprocessed
+        else None,
         request.inputs,
         tuple(filter(None, (variant.notes, *(f"stand-in: {item}" for item in variant.stand_ins)))),
         variant.parameters,
         settings,
     )
-
-
-def _full_name(name: str, variant: Variant, settings: Mapping[str, Setting], end_to_end: bool) -> str:
-    """``name?tokens=64&end-to-end`` with what differs from the defaults: one name for one graph at one batch."""
-    changed = [
-        f"{key}={','.join(value) if isinstance(value, tuple) else value}"
-        for key, value in settings.items()
-        if value != variant.parameters[key].default
-    ]
-    query = "&".join([*changed, *(["end-to-end"] if end_to_end else [])])
-    return f"{name}?{query}" if query else name

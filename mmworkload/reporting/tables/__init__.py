@@ -1,5 +1,6 @@
 """What each verb prints. Every function gives renderables, one a section, for :func:`print_out`."""
 
+from mmworkload.reporting.tables.coverage import coverage_tables
 from mmworkload.reporting.tables.export import export_tables
 from mmworkload.reporting.tables.listing import list_tables
 from mmworkload.reporting.tables.measure import measure_tables
@@ -9,6 +10,7 @@ from mmworkload.reporting.tables.validate import validate_tables
 from mmworkload.reporting.terminal import print_out
 
 __all__ = [
+    "coverage_tables",
     "export_tables",
     "list_tables",
     "measure_tables",

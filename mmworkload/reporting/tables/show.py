@@ -2,54 +2,117 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from mmworkload.graph import TREATMENTS
+from mmworkload.reporting.about import about, input_in_words, route_in_words, setting_in_words, split_notes
 from mmworkload.reporting.tables.common import fraction, top
-from mmworkload.reporting.terminal import Cell, Name, Prose, section, table
+from mmworkload.reporting.terminal import Cell, Items, Name, Prose, bar, facts, section, table
 from mmworkload.reporting.units import plural, si
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mmworkload.graph import LayerGraph, StageTotals
+    from mmworkload.graph import LayerGraph
     from mmworkload.layer import Layer
+    from mmworkload.models import Model
+
+_BAR = 8
 
 
-def show_tables(graph: LayerGraph, *, all_layers: bool = False, why: bool = False) -> list[RenderableType]:
-    """Totals, stages, layers (or with ``why`` the rule behind each layer's stage), and the coverage."""
-    layers = _rules(graph, all_layers) if why else _layers(graph, all_layers)
-    return [section(graph.model, *_totals(graph)), _stages(graph), layers, section("Coverage", *_coverage(graph))]
+def show_tables(
+    graph: LayerGraph, *, model: Model | None = None, all_layers: bool = False, why: bool = False
+) -> list[RenderableType]:
+    """What the model is, its parameters, stages, layers (or with ``why`` the rule behind each layer's stage), and the
+    coverage in a sentence.
 
-
-def _totals(graph: LayerGraph) -> list[str]:
-    totals = graph.totals()
-    lines = [
-        f"batch {graph.batch}, {graph.dtype}, {plural(len(graph), 'layer')},"
-        f" {plural(len(graph.problems), 'unique problem')}",
-        f"{totals.macs:,} MACs, {plural(totals.params, 'parameter')} used of {graph.built_params:,}",
+    ``model`` is what was traced, None for a saved graph, whose parameters cannot be set any more.
+    """
+    return [
+        section(graph.model, facts(list(_facts(graph, model)))),
+        *_parameters(model),
+        _stages(graph),
+        _rules(graph, all_layers) if why else _layers(graph, all_layers),
+        section("Coverage", *_coverage(graph)),
     ]
+
+
+def _facts(graph: LayerGraph, model: Model | None) -> Iterator[tuple[str, str | Items]]:
+    known, totals = about(graph), graph.totals()
+    notes, stand_ins = split_notes([*(model.notes if model else ()), *graph.notes])
+    if known.source:
+        yield "source", known.source
+    if known.dataset:
+        yield "data set", known.dataset
+    if known.dataset_url:
+        yield "data set", known.dataset_url
+    if graph.inputs:
+        yield "inputs", Items([input_in_words(item, graph.dtype) for item in graph.inputs])
+    yield "traced", f"batch {graph.batch}, {graph.dtype}, by {route_in_words(graph.route)}"
+    unused = graph.built_params - totals.params
+    yield "size", f"{totals.macs:,} MACs"
     if totals.useful_macs != totals.macs:
         masked = fraction(totals.useful_macs, totals.macs)
-        lines.append(f"{totals.useful_macs:,} MACs ({masked}) are under attention masks; the rest is masked out")
+        yield "size", f"{totals.useful_macs:,} MACs ({masked}) are under attention masks; the rest is masked out"
     if totals.outer_macs:
-        lines.append(f"apart from these: {totals.outer_macs:,} products of outer products, which accumulate nothing")
-    return lines
+        yield "size", f"apart from these, {totals.outer_macs:,} products of outer products, which accumulate nothing"
+    yield "size", plural(totals.params, "parameter") + (f" used of {graph.built_params:,}" if unused else "")
+    yield "size", f"{plural(len(graph), 'layer')}, {plural(len(graph.problems), 'unique problem')}"
+    for note in notes:
+        yield "notes", note
+    for stand_in in stand_ins:
+        yield "stand-in", stand_in
+
+
+def _parameters(model: Model | None) -> list[RenderableType]:
+    if model is None or not model.parameters:
+        return []
+    rows: list[list[Cell]] = []
+    for name, item in model.parameters.items():
+        value = model.settings.get(name, item.default)
+        default = "" if value == item.default else f" (default {setting_in_words(item.default)})"
+        rows.append([name, Prose(setting_in_words(value) + default), Prose(item.bounds), Prose(item.help)])
+    return [section("Parameters (--set NAME=VALUE)", table(["<name", "<value", "<bounds", "<what it is"], rows))]
 
 
 def _stages(graph: LayerGraph) -> RenderableType:
-    moved: dict[str, int] = {}
-    for layer in graph:
-        moved[layer.stage] = moved.get(layer.stage, 0) + layer.bytes
+    """MACs, parameters and bytes of every stage; below a stage that no single modality names, of each modality in it."""
     total = graph.total_macs
 
-    def row(name: str, item: StageTotals, size: int) -> list[Cell]:
-        cells = [str(item.layers), si(item.macs), fraction(item.macs, total), si(item.params), si(size, "B")]
-        return [Name(name or "(none)"), *cells, _intensity(item.macs, size)]
+    def row(name: str, layers: list[Layer]) -> list[Cell]:
+        item = graph.totals(layers)
+        moved = sum(layer.bytes for layer in layers)
+        return [
+            Name(name),
+            si(item.macs),
+            fraction(item.macs, total),
+            bar(item.macs / total if total else None, _BAR),
+            si(item.params),
+            si(item.weight_bytes, "B"),
+            si(item.activation_bytes, "B"),
+            _intensity(item.macs, moved),
+        ]
 
-    rows = [row(stage, item, moved[stage]) for stage, item in graph.stages.items()]
-    if len(rows) > 1:
-        rows.append(row("total", graph.totals(), sum(moved.values())))
-    return section("Stages", table(["<stage", ">layers", ">MACs", ">share", ">params", ">bytes", ">MAC/B"], rows))
+    rows = []
+    stages = _grouped(graph, "stage")
+    for stage, layers in stages.items():
+        rows.append(row(stage or "(none)", layers))
+        modalities = _grouped(layers, "modality")
+        if len(modalities) > 1 and not stage.startswith("encoder/"):
+            rows += [row(f"  {modality or 'several'}", part) for modality, part in modalities.items()]
+    if len(stages) > 1:
+        rows.append(row("total", list(graph)))
+    columns = ["<stage", ">MACs", ">share", "<", ">params", ">weights", ">activ.", ">MAC/B"]
+    return section("Stages", table(columns, rows, tight=True))
+
+
+def _grouped(layers: Iterable[Layer], attribute: str) -> dict[str, list[Layer]]:
+    """Layers by ``stage`` or ``modality``, in order of first use."""
+    groups: dict[str, list[Layer]] = {}
+    for layer in layers:
+        groups.setdefault(getattr(layer, attribute), []).append(layer)
+    return groups
 
 
 def _layers(graph: LayerGraph, every: bool) -> RenderableType:
@@ -61,7 +124,7 @@ def _layers(graph: LayerGraph, every: bool) -> RenderableType:
         return [Name(layer.name), Name(layer.op), *cells, _intensity(layer.macs, layer.bytes)]
 
     columns = ["<layer", "<operator", ">MACs", ">share", ">params", ">bytes", ">MAC/B"]
-    return section("Layers", table(columns, [row(layer) for layer in chosen]), *notes)
+    return section("Layers", table(columns, [row(layer) for layer in chosen], tight=True), *notes)
 
 
 def _rules(graph: LayerGraph, every: bool) -> RenderableType:
@@ -71,13 +134,13 @@ def _rules(graph: LayerGraph, every: bool) -> RenderableType:
 
 
 def _coverage(graph: LayerGraph) -> list[RenderableType]:
-    calls = dict.fromkeys(("lowered", "ignored", "unknown"), 0)
+    calls = dict.fromkeys(TREATMENTS, 0)
     for item in graph.coverage:
         calls[item.treatment] += item.calls
-    ignored = sorted({item.operator for item in graph.coverage if item.treatment == "ignored"})
-    free = f" (they move no bytes: {', '.join(ignored)})" if ignored else ""
-    counts = f"{calls['lowered']:,} lowered, {calls['ignored']:,} ignored{free}, {calls['unknown']:,} unknown"
-    parts: list[RenderableType] = [f"Operator calls: {counts}."]
+    parts: list[RenderableType] = [
+        f"Operator calls: {calls['lowered']:,} lowered, {calls['ignored']:,} ignored (they move no bytes),"
+        f" {calls['unknown']:,} unknown. --coverage lists them."
+    ]
     unknown = [item for item in graph.coverage if item.treatment == "unknown"]
     if unknown:
         rows: list[list[Cell]] = [

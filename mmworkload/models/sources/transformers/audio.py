@@ -1,0 +1,61 @@
+"""Audio: waveforms and spectrograms."""
+
+from __future__ import annotations
+
+from mmworkload.models.sources.transformers.images import placeholders
+from mmworkload.models.sources.transformers.sheet import Sheet
+
+AUDIO = ("audio_config", "audio_encoder_config", "audio_encoder", "encoder_config", "speech_config", "encoder")
+BANDS = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "n_mels", "mel_bins", "num_mels", "feature_size", "input_feat_size", "input_dim")
+AUDIO_TOKEN = ("audio_token_id", "audio_token_index")
+# One second of sound at 16 kHz.
+SAMPLES = 16000
+
+
+def audio(sheet: Sheet) -> None:
+    """Every argument that holds sound, and the placeholders for it in the text."""
+    part = sheet.part(*AUDIO)
+    if sheet.takes("input_features"):
+        _spectrogram(sheet)
+        if "input_features" in sheet.arguments:
+            placeholders(
+                sheet, "get_audio_features", tokens=AUDIO_TOKEN, kind=3, input_features="input_features",
+                input_features_mask="input_features_mask", feature_attention_mask="feature_attention_mask",
+            )  # fmt: skip
+    if sheet.takes("input_values"):
+        if hasattr(part, "max_length") and hasattr(part, "num_mel_bins"):
+            frames = sheet.size("audio_frames", int(part.max_length), "frames of the spectrogram", low=16, high=int(part.max_length))
+            part.max_length = frames
+            sheet.add("input_values", (sheet.batch, frames, int(part.num_mel_bins)))
+            return
+        samples = sheet.size("samples", SAMPLES, "samples of the waveform", low=400)
+        # A codec keeps the channels of its sound apart; a recogniser hears one.
+        channels = sheet.look("audio_channels", within=part)
+        waveform = (sheet.batch, samples) if channels is None and not _codec(sheet) else (sheet.batch, channels or 1, samples)
+        sheet.add("input_values", waveform)
+
+
+def _codec(sheet: Sheet) -> bool:
+    return sheet.look("codebook_size", within=sheet.configuration) is not None and not sheet.takes("input_ids")
+
+
+def _spectrogram(sheet: Sheet) -> None:
+    """[batch, frames, bands], or [batch, bands, frames] for models that begin as Whisper does."""
+    part = sheet.part(*AUDIO)
+    bands = int(sheet.look(*BANDS, within=part, default=80))
+    positions = getattr(part, "max_source_positions", None)
+    if sheet.takes("is_longer"):
+        # One clip that is short enough not to be cropped and fused: [batch, 1, frames, bands].
+        frames = sheet.size("audio_frames", 1001, "frames of the spectrogram", low=64, high=part.spec_size**2 // bands)
+        sheet.add("input_features", (sheet.batch, 1, frames, bands))
+        sheet.values("is_longer", [[False]] * sheet.batch, "bool", role="mask")
+    elif positions and hasattr(part, "num_mel_bins"):
+        # Two convolutions, one of stride 2, in front of fixed positions.
+        sheet.add("input_features", (sheet.batch, bands, 2 * int(positions)))
+        for name in ("feature_attention_mask", "input_features_mask"):
+            sheet.ones(name, (sheet.batch, 2 * int(positions)))
+    else:
+        frames = sheet.size("audio_frames", 400, "frames of the spectrogram", low=16)
+        sheet.add("input_features", (sheet.batch, frames, bands))
+        for name in ("feature_attention_mask", "input_features_mask"):
+            sheet.ones(name, (sheet.batch, frames), "bool")

@@ -1,0 +1,89 @@
+"""From a model type or a config.json to a configuration of transformers. Reads local files only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmworkload.errors import FormatError, ModelError, UnknownNameError
+
+# How libraries write the identifiers that have a meaning of their own (an end, a padding, a place for an image).
+SPECIAL_TOKENS = ("_token_id", "_token_index", "_token")
+
+
+def read_configuration(text: str, name: str) -> tuple[Any, str]:
+    """The configuration behind ``text``, a model type or the path of a config.json or of its folder, and the class
+    that the file names (empty where none is).
+
+    Raises UnknownNameError, FormatError for a file that is no configuration, ModelError for a type without defaults.
+    """
+    from transformers import CONFIG_MAPPING
+
+    types = sorted(CONFIG_MAPPING.keys())
+    path = Path(text).expanduser()
+    if text in types:
+        data: dict[str, Any] = {"model_type": text}
+    elif path.suffix == ".json" or path.exists():
+        data = _load(path / "config.json" if path.is_dir() else path)
+    elif "/" in text:
+        raise ModelError(
+            f"{name}: there is no file or folder {text}. Nothing is downloaded: give a model type ({', '.join(types[:3])},"
+            " ...) or the path of a config.json"
+        )
+    else:
+        raise UnknownNameError("model type of transformers", text, types)
+    kind = data.get("model_type")
+    if kind not in types:
+        raise UnknownNameError(f"model_type in {path}", str(kind), types)
+    try:
+        configuration = CONFIG_MAPPING[kind].from_dict(data)
+    except Exception as error:
+        what = f"{kind} has no default configuration" if path.suffix != ".json" else f"{path} is not a configuration"
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelError(f"{name}: {what}: {reason[:300]}. Give the path of a complete config.json") from error
+    classes = data.get("architectures") or [""]
+    return prepared(configuration), str(classes[0])
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise FormatError(f"cannot read {path}: {error}") from error
+    if not isinstance(data, dict) or "model_type" not in data:
+        raise FormatError(f"{path} is no configuration of transformers: it has no model_type")
+    return data
+
+
+def prepared(configuration: Any) -> Any:
+    """``configuration`` for one forward pass: no cache comes out, and no backbone brings weights that are downloaded."""
+    for part in parts(configuration):
+        if hasattr(part, "use_cache"):
+            part.use_cache = False
+        if hasattr(part, "use_pretrained_backbone"):
+            part.use_pretrained_backbone = False
+    return configuration
+
+
+def parts(configuration: Any) -> Iterator[Any]:
+    """The configuration and those inside it, outermost first."""
+    yield configuration
+    for value in list(vars(configuration).values()):
+        if hasattr(value, "to_dict") and hasattr(value, "model_type"):
+            yield from parts(value)
+
+
+def special_tokens(configuration: Any) -> set[int]:
+    """Every token identifier that the configuration gives a meaning."""
+    found: set[int] = set()
+    for part in parts(configuration):
+        for key, value in vars(part).items():
+            if key.endswith(SPECIAL_TOKENS):
+                found.update(item for item in (value if isinstance(value, (list, tuple)) else [value]) if _is_id(item))
+    return found
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,208 @@
+"""Images and videos, in the form that each kind of model takes them in."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mmworkload.models.sources.transformers.configuration import parts
+from mmworkload.models.sources.transformers.sheet import Placeholders, Sheet
+
+VISION = ("vision_config", "image_config", "vision_encoder_config", "vision_tower_config", "encoder")
+# Images of detectors and other models without a size of their own, as their processors make them; else 224.
+USUAL_SIZE = 224
+SIZES = {"Detection": 800, "Segmentation": 512, "MaskGeneration": 1024}
+# What the placeholder of an image is called in a configuration.
+IMAGE_TOKEN = ("image_token_id", "image_token_index", "media_placeholder_token_id")
+VIDEO_TOKEN = ("video_token_id", "video_token_index")
+FRAMES = ("num_frames", "frames_per_clip", "max_num_frames", "video_length")
+
+
+def images(sheet: Sheet) -> None:
+    """Every argument that holds images or videos, and the placeholders for them in the text."""
+    if sheet.takes("flattened_patches"):
+        _flattened(sheet)
+    elif sheet.takes("pixel_values", "image_grid_thw"):
+        _grid(sheet)
+    elif sheet.takes("pixel_values", "spatial_shapes"):
+        _packed(sheet)
+    elif sheet.takes("pixel_values", "aspect_ratio_ids"):
+        _tiles(sheet)
+    elif sheet.takes("pixel_values", "pixel_attention_mask"):
+        _several(sheet)
+    elif sheet.takes("pixel_values", "perceiver_embeddings"):
+        _interleaved(sheet)
+    elif sheet.takes("pixel_values", "image_sizes") and sheet.look("image_grid_pinpoints"):
+        _resolutions(sheet)
+    elif sheet.takes("pixel_values"):
+        _plain(sheet, "pixel_values")
+    elif sheet.takes("image"):
+        _plain(sheet, "image")
+    elif sheet.takes("pixel_values_videos"):
+        _video(sheet)
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------------
+
+
+def image_size(sheet: Sheet, step: int = 0) -> tuple[int, int]:
+    """Height and width. The parameter ``image_size`` makes the model for another size: what the configuration says of
+    images follows it. ``step`` of 0 is the patch size."""
+    part = sheet.part(*VISION)
+    own = next((item for item in parts(part) if getattr(item, "image_size", None)), None)
+    usual = next((size for word, size in SIZES.items() if word in sheet.kind.__name__), USUAL_SIZE)
+    size = own.image_size if own is not None else usual
+    if isinstance(size, dict):
+        size = (size["height"], size["width"])
+    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    patch = sheet.look("patch_size", within=part, default=1)
+    patch = patch if isinstance(patch, int) else max(patch) if isinstance(patch, (list, tuple)) else 1
+    if height != width:
+        return height, width
+    whole = step or (math.gcd(patch, height) if own is not None else 1)
+    if height % whole:
+        height = whole * max(1, round(height / whole))
+    smallest = max(whole, patch) if own is not None else max(32, whole)
+    smallest = whole * math.ceil(smallest / whole)
+    chosen = sheet.size(
+        "image_size", height, "height and width of an image, in pixels", low=smallest, high=4096 // whole * whole, step=whole
+    )
+    if chosen != height:
+        for item in parts(sheet.configuration):
+            if getattr(item, "image_size", None) == size:
+                item.image_size = chosen if isinstance(size, int) else type(size)([chosen, chosen])
+    return chosen, chosen
+
+
+def channels(sheet: Sheet) -> int:
+    return int(sheet.look("num_channels", "in_channels", "in_chans", "num_input_channels", within=sheet.part(*VISION), default=3))
+
+
+def _patch(sheet: Sheet, default: int = 16) -> int:
+    patch = sheet.look("patch_size", within=sheet.part(*VISION), default=default)
+    return int(patch if isinstance(patch, int) else patch[0])
+
+
+def frames(sheet: Sheet, part: Any, default: int = 8) -> int:
+    """Frames of a clip; positions over time are made for them."""
+    own = next((key for key in FRAMES if getattr(part, key, None)), None)
+    chosen = sheet.size("frames", getattr(part, own) if own else default, "frames of a video", high=1024)
+    if own:
+        setattr(part, own, chosen)
+    return chosen
+
+
+# --- forms ----------------------------------------------------------------------------------------------------------
+
+
+def _plain(sheet: Sheet, name: str) -> None:
+    """Pixels [batch, channels, height, width], or [batch, frames, ...] where images are the frames of a clip."""
+    part = sheet.part(*VISION)
+    height, width = image_size(sheet)
+    shape: tuple[int, ...] = (channels(sheet), height, width)
+    clip = sheet.type in CLIPS
+    if clip:
+        shape = (frames(sheet, part), *shape)
+    sheet.add(name, (sheet.batch, *shape), modality="video" if clip else "image")
+    # A mask of pixels beyond a smaller image of the batch.
+    sheet.ones("pixel_mask", (sheet.batch, height, width))
+    placeholders(sheet, "get_image_features", pixel_values=name)
+
+
+# Model types whose ``pixel_values`` are the frames of a clip.
+CLIPS = ("videomae", "vivit", "timesformer", "xclip", "tvp", "instructblipvideo", "xclip_vision_model")
+
+
+def placeholders(sheet: Sheet, method: str, count: int | None = None, *, tokens: tuple[str, ...] = IMAGE_TOKEN, kind: int = 1, **given: str) -> None:
+    """Room in the text for what the model makes of an image: ``count`` vectors, or as many as its own ``method``
+    gives. Models that join text and image in another way have no such token."""
+    token = next((value for key in tokens if (value := getattr(sheet.configuration, key, None)) is not None), None)
+    if token is None or not sheet.takes("input_ids"):
+        return
+    if count is None:
+        count = sheet.features(method, **given)
+    if count is None:
+        count = sheet.look("image_seq_length", "mm_tokens_per_image", "num_image_tokens", "num_query_tokens")
+    if count is None:
+        raise sheet.fail(f"how many places {sheet.kind.__name__} keeps for an image cannot be told before it runs")
+    sheet.placeholders.append(Placeholders(int(token), int(count), kind))
+
+
+def _grid(sheet: Sheet) -> None:
+    """Patches of all images in a row [patches, channels x frames x patch x patch], and each image's grid of them."""
+    part = sheet.part(*VISION)
+    patch = _patch(sheet, 14)
+    merge = sheet.look("spatial_merge_size", "merge_size", within=part, default=2)
+    deep = sheet.look("temporal_patch_size", within=part, default=1)
+    height, width = image_size(sheet, patch * merge)
+    rows, columns = height // patch, width // patch
+    sheet.add("pixel_values", (sheet.batch * rows * columns, channels(sheet) * deep * patch * patch))
+    sheet.values("image_grid_thw", [[1, rows, columns]] * sheet.batch)
+    placeholders(sheet, "", rows * columns // merge**2)
+
+
+def _packed(sheet: Sheet) -> None:
+    """Patches [batch, patches, channels x patch x patch] with a mask, and each image's height and width in patches."""
+    patch = _patch(sheet)
+    limit = sheet.look("num_patches", "max_num_patches", within=sheet.part(*VISION), default=256)
+    side = math.isqrt(limit)
+    height, width = image_size(sheet, patch) if sheet.look("image_size") else (patch * side, patch * side)
+    rows, columns = height // patch, width // patch
+    sheet.add("pixel_values", (sheet.batch, rows * columns, channels(sheet) * patch * patch))
+    sheet.ones("pixel_attention_mask", (sheet.batch, rows * columns), "int32" if sheet.type == "siglip2" else "int64")
+    sheet.values("spatial_shapes", [[rows, columns]] * sheet.batch)
+    factor = sheet.look("downsample_factor", default=1)
+    placeholders(sheet, "get_image_features", math.ceil(rows / factor) * math.ceil(columns / factor))
+
+
+def _tiles(sheet: Sheet) -> None:
+    """One image of one tile in each sample: pixels [batch, images, tiles, channels, height, width]."""
+    part = sheet.part(*VISION)
+    height, width = image_size(sheet)
+    tiles = int(sheet.look("max_num_tiles", within=part, default=4))
+    sheet.add("pixel_values", (sheet.batch, 1, tiles, channels(sheet), height, width))
+    sheet.values("aspect_ratio_mask", [[[1] + [0] * (tiles - 1)]] * sheet.batch)
+    sheet.values("aspect_ratio_ids", [[1]] * sheet.batch)
+    sheet.placeholders.append(Placeholders(int(sheet.look("image_token_index", "image_token_id")), 1))
+
+
+def _several(sheet: Sheet) -> None:
+    """One image in each sample: pixels [batch, images, channels, height, width] with a mask of pixels."""
+    height, width = image_size(sheet)
+    sheet.add("pixel_values", (sheet.batch, 1, channels(sheet), height, width))
+    sheet.ones("pixel_attention_mask", (sheet.batch, 1, height, width), "bool")
+    placeholders(sheet, "get_image_features", pixel_values="pixel_values", pixel_attention_mask="pixel_attention_mask")
+
+
+def _interleaved(sheet: Sheet) -> None:
+    """Pixels [batch, images, channels, height, width], which every token may look at."""
+    height, width = image_size(sheet)
+    sheet.add("pixel_values", (sheet.batch, 1, channels(sheet), height, width))
+
+
+def _resolutions(sheet: Sheet) -> None:
+    """The image and its tiles at full size: pixels [batch, 1 + tiles, channels, height, width], and its true size."""
+    height, width = image_size(sheet)
+    # An image that one tile covers: the overview and that tile.
+    size = min(sheet.look("image_grid_pinpoints"), key=lambda item: item[0] * item[1])
+    tiles = math.ceil(size[0] / height) * math.ceil(size[1] / width)
+    sheet.add("pixel_values", (sheet.batch, 1 + tiles, channels(sheet), height, width))
+    sheet.values("image_sizes", [list(size)] * sheet.batch)
+    placeholders(sheet, "get_image_features", pixel_values="pixel_values", image_sizes="image_sizes")
+
+
+def _flattened(sheet: Sheet) -> None:
+    """Patches [batch, patches, 2 + channels x patch x patch], each behind its row and column."""
+    part = sheet.part(*VISION)
+    patch = _patch(sheet)
+    limit = int(sheet.look("seq_len", "max_num_patches", within=part, default=4096))
+    patches = sheet.size("patches", min(2048, limit), "patches that an image is cut into", high=limit)
+    sheet.add("flattened_patches", (sheet.batch, patches, 2 + channels(sheet) * patch * patch), modality="image")
+
+
+def _video(sheet: Sheet) -> None:
+    """Clips [batch, frames, channels, height, width]."""
+    height, width = image_size(sheet)
+    count = frames(sheet, sheet.part(*VISION), 16)
+    sheet.add("pixel_values_videos", (sheet.batch, count, channels(sheet), height, width))
+    placeholders(sheet, "get_video_features", tokens=VIDEO_TOKEN, kind=2, pixel_values_videos="pixel_values_videos")

@@ -1,0 +1,177 @@
+"""The sheet that a forward call is written on: what the class takes, its configuration, its sizes, its arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mmworkload.errors import ModelError
+from mmworkload.models.family import InputSpec, Parameter, Setting
+from mmworkload.models.model import guess, synthesize
+from mmworkload.models.sources.transformers.configuration import parts
+
+if TYPE_CHECKING:
+    import torch
+
+ANY = 1 << 20
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One tensor of the call. ``fill`` makes it on the CPU where its values mean something; otherwise it is random."""
+
+    spec: InputSpec
+    fill: Callable[[], torch.Tensor] | None = None
+
+    def make(self) -> torch.Tensor:
+        return self.fill() if self.fill else synthesize((self.spec,))[self.spec.name]
+
+
+@dataclass(frozen=True)
+class Placeholders:
+    """A run of one token, in each sample, whose embeddings are replaced by those of another modality."""
+
+    token: int
+    count: int
+    kind: int = 1
+
+
+@dataclass
+class Sheet:
+    """Written twice: once to declare the sizes (``given`` is empty), once with the values that the user gave.
+
+    ``kind`` is the class, ``name`` what the user calls the model. ``given`` holds settled values of ``parameters``.
+    """
+
+    kind: type
+    configuration: Any
+    batch: int
+    name: str
+    given: Mapping[str, Setting] = field(default_factory=dict)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    arguments: dict[str, Argument] = field(default_factory=dict)
+    placeholders: list[Placeholders] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def signature(self) -> Mapping[str, inspect.Parameter]:
+        """The arguments of ``forward`` by name."""
+        listed = inspect.signature(getattr(self.kind, "forward")).parameters.values()  # noqa: B009: not all types have it
+        return {
+            item.name: item
+            for item in listed
+            if item.name != "self" and item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)
+        }
+
+    def takes(self, *names: str) -> bool:
+        return all(name in self.signature for name in names)
+
+    def requires(self, name: str) -> bool:
+        return name in self.signature and self.signature[name].default is inspect.Parameter.empty
+
+    @property
+    def type(self) -> str:
+        return str(self.configuration.model_type)
+
+    def part(self, *names: str) -> Any:
+        """The first of these inner configurations that there is, else the whole."""
+        for name in names:
+            found = getattr(self.configuration, name, None)
+            if hasattr(found, "to_dict"):
+                return found
+        return self.configuration
+
+    def look(self, *keys: str, default: Any = None, within: Any = None) -> Any:
+        """The first of these entries that the configuration, or one inside it, has a value for."""
+        for part in parts(within if within is not None else self.configuration):
+            for key in keys:
+                value = getattr(part, key, None)
+                if value is not None:
+                    return value
+        return default
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def size(self, name: str, default: int, help: str, *, low: int = 1, high: int = ANY, step: int = 1) -> int:
+        """The value of the size parameter ``name``, which this declares."""
+        self.parameters[name] = Parameter(default, help, low, high, step)
+        return int(str(self.given.get(name, default)))
+
+    def add(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str = "float32",
+        *,
+        high: int = 0,
+        fill: Callable[[], torch.Tensor] | None = None,
+        modality: str = "",
+        role: str = "",
+    ) -> None:
+        """One tensor of the call, if the class takes it; what it is follows from its name unless told."""
+        if name in self.signature:
+            guessed = guess(name)
+            spec = InputSpec(name, shape, dtype, modality or guessed[0], role or guessed[1], high)
+            self.arguments[name] = Argument(spec, fill)
+
+    def ones(self, name: str, shape: tuple[int, ...], dtype: str = "int64", **options: str) -> None:
+        """A mask that keeps everything, or another tensor of ones."""
+
+        def fill() -> torch.Tensor:
+            import torch
+
+            return torch.ones(shape, dtype=getattr(torch, dtype), device="cpu")
+
+        self.add(name, shape, dtype, fill=fill, **options)
+
+    def values(self, name: str, rows: list[Any], dtype: str = "int64", **options: str) -> None:
+        """A tensor with the values of nested lists; one row per sample where ``rows`` has one, repeated."""
+        import torch
+
+        def fill() -> torch.Tensor:
+            return torch.tensor(rows, dtype=getattr(torch, dtype), device="cpu")
+
+        self.add(name, tuple(fill().shape), dtype, fill=fill, **options)
+
+    # --- asking the model itself --------------------------------------------------------------------------------
+
+    @cached_property
+    def module(self) -> torch.nn.Module:
+        """The model on the meta device, to ask it for sizes."""
+        import torch
+
+        with torch.device("meta"):
+            module: torch.nn.Module = self.kind(self.configuration)
+        return module.eval()
+
+    def features(self, method: str, **given: str) -> int | None:
+        """How many vectors per sample the ``method`` of the model (``get_image_features``) makes of the arguments
+        ``given`` (its argument: ours); None where that depends on values."""
+        import torch
+
+        function = getattr(self.module, method, None) or getattr(getattr(self.module, "model", None), method, None)
+        if function is None:
+            return None
+        known = inspect.signature(function).parameters
+        tensors = {
+            key: self.arguments[own].make() for key, own in given.items() if key in known and own in self.arguments
+        }
+        try:
+            with torch.device("meta"), torch.no_grad():
+                floats = {key: item.to("meta") if item.is_floating_point() else item for key, item in tensors.items()}
+                found = function(**floats)
+        except Exception:
+            return None
+        found = getattr(found, "pooler_output", None) if hasattr(found, "to_tuple") else found
+        listed = list(found) if isinstance(found, (list, tuple)) else [found]
+        if not all(isinstance(item, torch.Tensor) for item in listed):
+            return None
+        return sum(item.numel() // item.shape[-1] for item in listed) // self.batch
+
+    def fail(self, problem: str) -> ModelError:
+        return ModelError(f"{self.name}: {problem}")

@@ -1,0 +1,186 @@
+"""The graph of stages as an SVG for a paper: it needs no other file, no library and no style sheet."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmworkload.errors import FormatError
+from mmworkload.files import write_atomic
+from mmworkload.reporting.stage_graph import Node, StageGraph, stage_graph
+from mmworkload.reporting.stage_layout import (
+    ARROW,
+    FONT,
+    LINE,
+    MARGIN,
+    SMALL,
+    Box,
+    Label,
+    Layout,
+    Wire,
+    lay_out,
+    number,
+    point,
+)
+from mmworkload.reporting.text_width import shorten, text_width
+from mmworkload.reporting.units import plural, share, si
+
+if TYPE_CHECKING:
+    from mmworkload.graph import LayerGraph
+
+# Okabe and Ito's colours, which people with any kind of colour vision tell apart, in the order of the lanes, each
+# with a pale tint for the lane itself. What several modalities reach is grey.
+PALETTE = (
+    ("#0072b2", "#e9f2f8"),
+    ("#e69f00", "#fdf5e5"),
+    ("#009e73", "#e6f5f1"),
+    ("#cc79a7", "#faf1f6"),
+    ("#56b4e9", "#eef8fd"),
+    ("#d55e00", "#fbefe6"),
+)
+_JOINT = "#5a5a5a"
+_INK = "#1a1a1a"
+_SCALE_WIDTH = 40.0
+
+
+def write_plot(graph: LayerGraph, path: str | Path) -> None:
+    """Writes the picture, whole or not at all. Equal graphs give equal bytes.
+
+    Raises FormatError for another suffix than ``.svg``, MmworkloadError when ``path`` cannot be written.
+    """
+    target = Path(path)
+    if target.suffix.lower() != ".svg":
+        raise FormatError(f"{target}: the stage graph is drawn as SVG; give a file that ends in .svg")
+    write_atomic(target, render(graph))
+
+
+def render(graph: LayerGraph) -> str:
+    """The picture as text. One unit is a point; a network of four modalities is about as wide as a paper's column."""
+    stages = stage_graph(graph)
+    layout = lay_out(stages)
+    totals = graph.totals()
+    sums = f"batch {graph.batch}, {graph.dtype}: {si(totals.macs, 'MAC')}, {si(totals.params)} parameters"
+    width = max(layout.width, text_width(sums, SMALL), 120.0)
+    top = 2 * LINE + 6
+    foot = list(_footer(stages, layout, width))
+    height = top + layout.height + sum(9.0 for _ in foot)
+    whole = (width + 2 * MARGIN, height + 2 * MARGIN)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{number(whole[0])}pt" height="{number(whole[1])}pt"'
+        f' viewBox="0 0 {point(*whole)}" role="img" font-family="Helvetica, Arial, Liberation Sans, sans-serif">',
+        f"<title>{html.escape(graph.model)}: stages</title>",
+        f"<desc>{html.escape(_spoken(graph))}</desc>",
+        f'<rect width="{number(whole[0])}" height="{number(whole[1])}" fill="#ffffff"/>',
+        f'<g transform="translate({point(MARGIN, MARGIN)})">',
+        _text(shorten(graph.model, width, FONT + 0.5, bold=True), 0, FONT, size=FONT + 0.5, bold=True),
+        _text(sums, 0, FONT + LINE + 0.5),
+        f'<g transform="translate({point(0, top)})">',
+        *_drawing(stages, layout),
+        "</g>",
+        *(f'<g transform="translate({point(0, top + layout.height + 9 * index)})">{part}</g>' for index, part in enumerate(foot)),
+        "</g>",
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _spoken(graph: LayerGraph) -> str:
+    """The picture in words, for those who cannot see it."""
+    total = graph.total_macs
+    return "; ".join(
+        f"{stage or '(none)'}: {item.macs:,} MACs ({share(item.macs / total if total else None)}),"
+        f" {plural(item.params, 'parameter')}"
+        for stage, item in graph.stages.items()
+    )
+
+
+def _drawing(stages: StageGraph, layout: Layout) -> Iterator[str]:
+    color = {lane: PALETTE[index % len(PALETTE)] for index, lane in enumerate(stages.lanes)}
+
+    def ink(node: Node) -> str:
+        return color[node.lane][0] if node.lane in color else _JOINT
+
+    for lane, (y, high) in layout.lanes.items():
+        yield _rect(-MARGIN + 1, y, layout.lanes_width + MARGIN + 1, high, fill=color[lane][1])
+    for wire in layout.wires:
+        yield from _wire(wire, ink(wire.source))
+    for x, y in layout.dots:
+        yield f'<circle cx="{number(x)}" cy="{number(y)}" r="1.2" fill="{_JOINT}"/>'
+    for box in layout.boxes:
+        yield from _box(box, ink(box.node))
+    for wire in layout.wires:
+        for label in wire.labels:
+            yield _label(label)
+
+
+def _wire(wire: Wire, color: str) -> Iterator[str]:
+    yield (
+        f'<path d="{wire.path}" fill="none" stroke="{color}" stroke-width="0.9">'
+        f"<title>{html.escape(wire.tooltip)}</title></path>"
+    )
+    for x, y, right in wire.heads:
+        back = x - ARROW if right else x + ARROW
+        corners = f"{number(x)},{number(y)} {number(back)},{number(y - 2)} {number(back)},{number(y + 2)}"
+        yield f'<polygon points="{corners}" fill="{color}"/>'
+
+
+def _box(box: Box, color: str) -> Iterator[str]:
+    if box.node.is_input:
+        y = box.top + FONT - 0.4
+        yield _text(box.name, box.x, y, size=FONT, bold=True)
+        for index, line in enumerate(box.lines):
+            yield _text(line, box.x, y + (index + 1) * LINE)
+        return
+    node = box.node
+    tip = f"{node.name}: {node.macs:,} MACs, {plural(node.params, 'parameter')}"
+    fill = color if node.macs else "#ffffff"
+    yield _rect(
+        box.x, box.top, box.width, box.bottom - box.top, fill=fill, stroke=color, title=tip
+    )
+    yield _text(box.name, box.x, box.top - 2.5, size=FONT, bold=True)
+    for index, line in enumerate(box.lines):
+        yield _text(line, box.x, box.bottom + (index + 1) * LINE - 0.8)
+
+
+def _label(label: Label) -> str:
+    return _text(label.text, label.x, label.y, end=label.end) if label.text else ""
+
+
+def _footer(stages: StageGraph, layout: Layout, width: float) -> Iterator[str]:
+    """The scale of the widths, and the inputs that have no lane."""
+    if layout.scale:
+        macs = _round_below(_SCALE_WIDTH / layout.scale)
+        length = macs * layout.scale
+        yield (
+            f'<path d="M0 1 V5 M0 3 H{number(length)} M{number(length)} 1 V5" fill="none" stroke="{_INK}"'
+            f' stroke-width="0.7"/>' + _text(f"{si(macs, 'MAC')}; arrows: bytes that pass", length + 4, 5.2)
+        )
+    if stages.further_inputs:
+        yield _text(shorten(f"not drawn: {', '.join(stages.further_inputs)}", width, SMALL), 0, 5.2)
+
+
+def _round_below(value: float) -> int:
+    """The largest 1, 2 or 5 times a power of ten that is at most ``value``, and at least 1."""
+    power = 10 ** (len(str(max(1, int(value)))) - 1)
+    return max((step * power for step in (1, 2, 5) if step * power <= value), default=1)
+
+
+def _text(text: str, x: float, y: float, *, size: float = SMALL, bold: bool = False, end: bool = False) -> str:
+    look = (' font-weight="bold"' if bold else "") + (' text-anchor="end"' if end else "")
+    return (
+        f'<text x="{number(x)}" y="{number(y)}" font-size="{number(size)}" fill="{_INK}"{look}>'
+        f"{html.escape(text)}</text>"
+    )
+
+
+def _rect(
+    x: float, y: float, width: float, height: float, *, fill: str, stroke: str = "", title: str = ""
+) -> str:
+    edge = f' stroke="{stroke}" stroke-width="0.5"' if stroke else ""
+    inside = f"><title>{html.escape(title)}</title></rect>" if title else "/>"
+    return (
+        f'<rect x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}"'
+        f' fill="{fill}"{edge}{inside}'
+    )
