@@ -36,8 +36,11 @@ from mmworkload.errors import FormatError
 MAX_SIZE = 16_000_000
 MAX_DEPTH = 3
 
-# A block has to save that many characters to be worth a count and steps in the text.
-_WORTH = 40
+# What a repeat costs whoever reads it, in characters that it must save. Two blocks alone always have some steps
+# between them, which then are no rule but a coincidence.
+_REPEAT_COST = 40
+_STEP_COST = 6
+_STEP_COST_OF_TWO = 24
 _LONGEST_BLOCK = 1024
 _SHORTEST_RANGE = 3
 
@@ -177,7 +180,8 @@ def _blocks(lines: list[_Line]) -> list[tuple[int, int, int]]:
         """Characters that this repeat makes superfluous, beyond those that it costs."""
         ones, others = lines[start : start + period], lines[start + period : start + 2 * period]
         steps = sum(sum(map(ne, one.integers, other.integers)) for one, other in zip(ones, others, strict=True))
-        return lengths[start + period * count] - lengths[start + period] - 5 * steps - 2 * period - _WORTH
+        cost = _REPEAT_COST + 2 * period + steps * (_STEP_COST if count > 2 else _STEP_COST_OF_TWO)
+        return lengths[start + period * count] - lengths[start + period] - cost
 
     candidates = []
     for first, last, period, most in _periodic(lines):

@@ -199,11 +199,12 @@ class LayerGraph:
 
     @cached_property
     def stages(self) -> dict[str, StageTotals]:
-        """Totals per stage in order of first use."""
+        """Totals per stage: pre-processing, encoders in order of first use, fusion, head."""
         groups: dict[str, list[Layer]] = {}
         for layer in self.layers:
             groups.setdefault(layer.stage, []).append(layer)
-        return {stage: self.totals(layers) for stage, layers in groups.items()}
+        order = {"preprocess": 0, "fusion": 2, "head": 3}
+        return {stage: self.totals(groups[stage]) for stage in sorted(groups, key=lambda item: order.get(item, 1))}
 
     def totals(self, layers: Iterable[Layer] | None = None) -> StageTotals:
         """Sums over ``layers`` (default: all)."""

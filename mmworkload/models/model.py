@@ -25,6 +25,11 @@ MODALITY_OF_ARGUMENT = {
     "inputs_embeds": "text",
     "input_features": "audio",
     "input_values": "audio",
+    "flattened_patches": "image",
+    "qformer_input_ids": "text",
+    "visual_feats": "image",
+    "visual_embeds": "image",
+    "input_points": "prompt",
 }
 ROLE_OF_ARGUMENT = {
     "mask": "mask",
@@ -32,6 +37,10 @@ ROLE_OF_ARGUMENT = {
     "position_embeddings": "position",
     "cache_position": "position",
     "token_type": "position",
+    "grid_thw": "position",
+    "spatial_shapes": "position",
+    "image_sizes": "position",
+    "aspect_ratio": "position",
     "cache": "state",
     "past_key": "state",
     "hidden": "state",

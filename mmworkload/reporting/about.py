@@ -78,4 +78,3 @@ def input_in_words(item: InputInfo, dtype: str) -> str:
 def setting_in_words(value: Setting) -> str:
     """The value as ``--set`` takes it; ``none`` for no value at all."""
     return (",".join(value) if isinstance(value, tuple) else str(value)) or "none"
-

@@ -141,5 +141,7 @@ def _links(groups: dict[str, list[Layer]], source_of: dict[str, str], order: lis
                     passed[tensor] = max(passed.get(tensor, 0), size)
     sums = {pair: sum(passed.values()) for pair, passed in traffic.items()}
     rank = {key: index for index, key in enumerate(order)}
-    pairs = sorted({(a, b) if rank[a] < rank[b] else (b, a) for a, b in sums}, key=lambda pair: (rank[pair[0]], rank[pair[1]]))
+    pairs = sorted(
+        {(a, b) if rank[a] < rank[b] else (b, a) for a, b in sums}, key=lambda pair: (rank[pair[0]], rank[pair[1]])
+    )
     return tuple(Link(a, b, sums.get((a, b)), sums.get((b, a))) for a, b in pairs)

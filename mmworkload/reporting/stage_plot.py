@@ -10,20 +10,8 @@ from typing import TYPE_CHECKING
 from mmworkload.errors import FormatError
 from mmworkload.files import write_atomic
 from mmworkload.reporting.stage_graph import Node, StageGraph, stage_graph
-from mmworkload.reporting.stage_layout import (
-    ARROW,
-    FONT,
-    LINE,
-    MARGIN,
-    SMALL,
-    Box,
-    Label,
-    Layout,
-    Wire,
-    lay_out,
-    number,
-    point,
-)
+from mmworkload.reporting.stage_layout import BAR, FONT, LINE, SMALL, THINNEST, Box, place
+from mmworkload.reporting.stage_wires import ARROW, Drawing, Wire, draw, number, point
 from mmworkload.reporting.text_width import shorten, text_width
 from mmworkload.reporting.units import plural, share, si
 
@@ -42,6 +30,8 @@ PALETTE = (
 )
 _JOINT = "#5a5a5a"
 _INK = "#1a1a1a"
+MARGIN = 3.0
+_FOOT = 9.0
 _SCALE_WIDTH = 40.0
 
 
@@ -59,13 +49,14 @@ def write_plot(graph: LayerGraph, path: str | Path) -> None:
 def render(graph: LayerGraph) -> str:
     """The picture as text. One unit is a point; a network of four modalities is about as wide as a paper's column."""
     stages = stage_graph(graph)
-    layout = lay_out(stages)
+    placed = place(stages)
+    drawing = draw(stages, placed)
     totals = graph.totals()
     sums = f"batch {graph.batch}, {graph.dtype}: {si(totals.macs, 'MAC')}, {si(totals.params)} parameters"
-    width = max(layout.width, text_width(sums, SMALL), 120.0)
+    width = max(drawing.width, text_width(sums, SMALL), 120.0)
     top = 2 * LINE + 6
-    foot = list(_footer(stages, layout, width))
-    height = top + layout.height + sum(9.0 for _ in foot)
+    foot = list(_footer(stages, placed.scale, width))
+    height = top + drawing.height + 3 + _FOOT * len(foot)
     whole = (width + 2 * MARGIN, height + 2 * MARGIN)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{number(whole[0])}pt" height="{number(whole[1])}pt"'
@@ -77,9 +68,12 @@ def render(graph: LayerGraph) -> str:
         _text(shorten(graph.model, width, FONT + 0.5, bold=True), 0, FONT, size=FONT + 0.5, bold=True),
         _text(sums, 0, FONT + LINE + 0.5),
         f'<g transform="translate({point(0, top)})">',
-        *_drawing(stages, layout),
+        *_body(stages, drawing),
         "</g>",
-        *(f'<g transform="translate({point(0, top + layout.height + 9 * index)})">{part}</g>' for index, part in enumerate(foot)),
+        *(
+            f'<g transform="translate({point(0, top + drawing.height + _FOOT * index + 3)})">{part}</g>'
+            for index, part in enumerate(foot)
+        ),
         "</g>",
         "</svg>",
     ]
@@ -96,23 +90,22 @@ def _spoken(graph: LayerGraph) -> str:
     )
 
 
-def _drawing(stages: StageGraph, layout: Layout) -> Iterator[str]:
+def _body(stages: StageGraph, drawing: Drawing) -> Iterator[str]:
     color = {lane: PALETTE[index % len(PALETTE)] for index, lane in enumerate(stages.lanes)}
 
-    def ink(node: Node) -> str:
-        return color[node.lane][0] if node.lane in color else _JOINT
+    def ink(node: Node | None) -> str:
+        return color[node.lane][0] if node and node.lane in color else _JOINT
 
-    for lane, (y, high) in layout.lanes.items():
-        yield _rect(-MARGIN + 1, y, layout.lanes_width + MARGIN + 1, high, fill=color[lane][1])
-    for wire in layout.wires:
+    for lane, (y, high) in drawing.lanes.items():
+        yield _rect(1 - MARGIN, y, drawing.lanes_width + MARGIN + 1, high, fill=color[lane][1])
+    for wire in drawing.wires:
         yield from _wire(wire, ink(wire.source))
-    for x, y in layout.dots:
-        yield f'<circle cx="{number(x)}" cy="{number(y)}" r="1.2" fill="{_JOINT}"/>'
-    for box in layout.boxes:
+    for x, y in drawing.dots:
+        yield f'<circle cx="{number(x)}" cy="{number(y)}" r="1.3" fill="{_JOINT}"/>'
+    for box in drawing.boxes:
         yield from _box(box, ink(box.node))
-    for wire in layout.wires:
-        for label in wire.labels:
-            yield _label(label)
+    for label in drawing.labels:
+        yield _text(label.text, label.x, label.y)
 
 
 def _wire(wire: Wire, color: str) -> Iterator[str]:
@@ -128,31 +121,28 @@ def _wire(wire: Wire, color: str) -> Iterator[str]:
 
 def _box(box: Box, color: str) -> Iterator[str]:
     if box.node.is_input:
-        y = box.top + FONT - 0.4
+        y = box.above + FONT + 0.6
         yield _text(box.name, box.x, y, size=FONT, bold=True)
         for index, line in enumerate(box.lines):
             yield _text(line, box.x, y + (index + 1) * LINE)
         return
     node = box.node
+    if box.merges:
+        first, last = box.spine
+        yield _rect(box.x, first - BAR / 2, THINNEST, last - first + BAR, fill=color)
     tip = f"{node.name}: {node.macs:,} MACs, {plural(node.params, 'parameter')}"
     fill = color if node.macs else "#ffffff"
-    yield _rect(
-        box.x, box.top, box.width, box.bottom - box.top, fill=fill, stroke=color, title=tip
-    )
-    yield _text(box.name, box.x, box.top - 2.5, size=FONT, bold=True)
+    yield _rect(box.x, box.y - BAR / 2, box.width, BAR, fill=fill, stroke=color, title=tip)
+    yield _text(box.name, box.x + box.indent, box.y - BAR / 2 - 2.5, size=FONT, bold=True)
     for index, line in enumerate(box.lines):
-        yield _text(line, box.x, box.bottom + (index + 1) * LINE - 0.8)
+        yield _text(line, box.x + box.indent, box.y + BAR / 2 + (index + 1) * LINE - 0.8)
 
 
-def _label(label: Label) -> str:
-    return _text(label.text, label.x, label.y, end=label.end) if label.text else ""
-
-
-def _footer(stages: StageGraph, layout: Layout, width: float) -> Iterator[str]:
+def _footer(stages: StageGraph, scale: float, width: float) -> Iterator[str]:
     """The scale of the widths, and the inputs that have no lane."""
-    if layout.scale:
-        macs = _round_below(_SCALE_WIDTH / layout.scale)
-        length = macs * layout.scale
+    if scale:
+        macs = _round_below(_SCALE_WIDTH / scale)
+        length = macs * scale
         yield (
             f'<path d="M0 1 V5 M0 3 H{number(length)} M{number(length)} 1 V5" fill="none" stroke="{_INK}"'
             f' stroke-width="0.7"/>' + _text(f"{si(macs, 'MAC')}; arrows: bytes that pass", length + 4, 5.2)
@@ -167,17 +157,13 @@ def _round_below(value: float) -> int:
     return max((step * power for step in (1, 2, 5) if step * power <= value), default=1)
 
 
-def _text(text: str, x: float, y: float, *, size: float = SMALL, bold: bool = False, end: bool = False) -> str:
-    look = (' font-weight="bold"' if bold else "") + (' text-anchor="end"' if end else "")
-    return (
-        f'<text x="{number(x)}" y="{number(y)}" font-size="{number(size)}" fill="{_INK}"{look}>'
-        f"{html.escape(text)}</text>"
-    )
+def _text(text: str, x: float, y: float, *, size: float = SMALL, bold: bool = False) -> str:
+    weight = ' font-weight="bold"' if bold else ""
+    place = f'x="{number(x)}" y="{number(y)}" font-size="{number(size)}" fill="{_INK}"{weight}'
+    return f"<text {place}>{html.escape(text)}</text>"
 
 
-def _rect(
-    x: float, y: float, width: float, height: float, *, fill: str, stroke: str = "", title: str = ""
-) -> str:
+def _rect(x: float, y: float, width: float, height: float, *, fill: str, stroke: str = "", title: str = "") -> str:
     edge = f' stroke="{stroke}" stroke-width="0.5"' if stroke else ""
     inside = f"><title>{html.escape(title)}</title></rect>" if title else "/>"
     return (

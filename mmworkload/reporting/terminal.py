@@ -160,7 +160,8 @@ def facts(entries: Sequence[tuple[str, str | Items]]) -> RenderableType:
     before = ""
     for label, content in entries:
         made.add_row(
-            "" if label == before else Text(label), Text(content, overflow="fold") if isinstance(content, str) else content
+            "" if label == before else Text(label),
+            Text(content, overflow="fold") if isinstance(content, str) else content,
         )
         before = label
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from mmworkload.reporting.terminal import middle
+from mmworkload.reporting.units import GAP, TIMES
 
 # Thousandths of the font size.
 _WIDTHS = {
@@ -13,8 +14,8 @@ _WIDTHS = {
     333: "()-r`",
     389: "*",
     500: "ckvsxyzJ",
-    556: "0123456789abdeghnopqu_L?#$–",
-    584: "+=<>×~",
+    556: "0123456789abdeghnopqu_L?#$" + GAP,
+    584: "+=<>~" + TIMES,
     611: "FTZ",
     667: "ABEKPSVXY&",
     722: "CDHNRUw",

@@ -43,6 +43,7 @@ def trace_model(model: Model, route: str = "auto") -> Traced:
 
     from mmworkload.tracing.program import export_program, make_fake
     from mmworkload.tracing.stages import assign
+    from mmworkload.tracing.walk import walk
     from mmworkload.versions import versions
 
     built = model.build("meta")
@@ -56,19 +57,16 @@ def trace_model(model: Model, route: str = "auto") -> Traced:
     def fake() -> Faked:
         return make_fake(built.module, built.args, built.kwargs, forced)
 
-    program, reason = None, ""
+    program, walked, reason = None, None, ""
     if route != "recorder":
         try:
             program = export_program(fake())
+            walked = walk(program, model.name, info)
         except Exception as error:
             if route == "export":
                 raise _refused(model.name, error) from error
-            reason = _first_line(error)
-    if program is not None:
-        from mmworkload.tracing.walk import walk
-
-        walked = walk(program, model.name, info)
-    else:
+            program, reason = None, _first_line(error)
+    if walked is None:
         from mmworkload.tracing.recorder import record
 
         # The failed export may have left its traces in the module.

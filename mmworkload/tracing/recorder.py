@@ -317,12 +317,12 @@ def record(faked: Faked, name: str, info: Callable[[str, Tensor], InputInfo]) ->
     for path, buffer in faked.module.named_buffers():
         ledger.declare(path, buffer, "constant")
     users = []
-    for path, tensor in input_names(faked.module, faked.args, faked.kwargs).items():
-        token = f"{path}:input" if path in ledger.tensors else path
-        ledger.declare(token, tensor, "input")
-        users.append(token)
     modules = Modules(faked.module)
     try:
+        for path, tensor in input_names(faked.module, faked.args, faked.kwargs).items():
+            token = f"{path}:input" if path in ledger.tensors else path
+            ledger.declare(token, tensor, "input")
+            users.append(token)
         with plain_attention(), torch.inference_mode(), quiet(), modules.tracked(), Recorder(ledger, modules, faked):
             result = faked.module(*faked.args, **faked.kwargs)
     except Exception as error:

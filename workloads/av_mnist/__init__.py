@@ -90,8 +90,8 @@ FAMILY = Family(
             f"{TABLE}: concat or tensor; the encoders and the hidden width of {CODE}",
             lambda channels, drop: _networks().tensor(channels, drop),
             notes=(
-                "The outer product that the paper's Table 1 means by tensor. The public code has none for AV-MNIST: what"
-                " it calls tensor is tensor-mmbench, and the CAL paper's Fig. 2 says low-rank."
+                "The outer product that the paper's Table 1 means by tensor. The public code has none for AV-MNIST;"
+                " what it calls tensor is tensor-mmbench, and the CAL paper's Fig. 2 says low-rank."
             ),
         ),
         _variant(

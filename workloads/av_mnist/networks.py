@@ -21,7 +21,7 @@ LATENT = 200
 
 
 class LeNet(nn.Module):
-    """[N, 1, H, W] to [N, width]: a 5x5 convolution, then ``blocks`` of 3x3, each followed by 2x2 pooling to one pixel."""
+    """[N, 1, H, W] to [N, width]: a 5x5 convolution, then ``blocks`` of 3x3, each with 2x2 pooling, to one pixel."""
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()

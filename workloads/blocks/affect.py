@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mmworkload.workloads.blocks.affect_inputs import MODALITIES
+from mmworkload.workloads.blocks.affect_variants import MODALITIES
 from mmworkload.workloads.blocks.fusion import Concat, EarlyConcat, LowRankTensor, TensorFusion, table1
 from mmworkload.workloads.blocks.images import IMAGENET_MEAN, IMAGENET_STD, PrepareImage
 from mmworkload.workloads.blocks.mult import MulT
@@ -156,8 +156,7 @@ class Translation(nn.Module):
 
 
 class Decoder(nn.Module):
-    """One step: the last output [N, width], the state [1, N, hidden] and the encoded text [N, steps, hidden] to the next
-    output and state."""
+    """One step: the last output [N, width] and state [1, N, hidden] to the next, looking at [N, steps, hidden]."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -200,9 +199,14 @@ class Prepare(nn.Module):
         return {name: part(raw[name]) for name, part in self.parts.items()}
 
 
-def two_layers(width: int, hidden: int, out: int) -> nn.Module:
+def two_layers(width: int, hidden: int, out: int) -> nn.Sequential:
     """A linear layer, ReLU, a linear layer."""
     return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out))
+
+
+def extracted(audio: int) -> Features:
+    """The paper's encoders: ResNet-50 in place of OpenFace, Librosa's ``audio`` features as they are, BERT."""
+    return Features({"vision": 2048, "audio": audio, "text": 768}, {"vision": lambda: Frames("resnet50"), "text": Bert})
 
 
 def late(

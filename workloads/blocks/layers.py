@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -9,7 +11,7 @@ from torch import nn
 def mlp(*widths: int) -> nn.Sequential:
     """Linear layers from each width to the next, ReLUs between them."""
     layers: list[nn.Module] = []
-    for width, after in zip(widths[:-1], widths[1:], strict=True):
+    for width, after in pairwise(widths):
         layers += [nn.Linear(width, after), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -47,4 +47,6 @@ class HashTokens(nn.Module):
         # One slot more than there are tokens takes the spaces and the words that are cut off.
         slot = torch.where(letters & (word < self.tokens), word, self.tokens)
         sums = value.new_zeros(text.shape[0], self.tokens + 1).scatter_add(1, slot, value)[:, : self.tokens]
-        return torch.where(sums > 0, sums % self.words + 1, PADDING)
+        # The last place has the number of the last word.
+        here = torch.arange(self.tokens, device=text.device) <= word[:, -1:]
+        return torch.where(here, sums % self.words + 1, PADDING)

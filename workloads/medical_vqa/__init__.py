@@ -116,7 +116,7 @@ def _variant(
         inputs=partial(_inputs, modalities, masked, False),
         raw=partial(_inputs, modalities, masked, True),
         preprocess=partial(_preprocess, masked),
-        stages={**(stage_rules or {}), **stages(*modalities), "decoder": "head"},
+        stages={**stages(*modalities), **(stage_rules or {"decoder": "head"})},
         parameters=parameters,
         **more,
     )
@@ -177,7 +177,7 @@ FAMILY = Family(
         _variant(
             "cross-attention",
             BOTH,
-            f"{VILMEDIC}, config/RRS/biorobert_multi.yml and models/rrs/SumHugMulti.py (in its history, commit 3460604)",
+            f"{VILMEDIC}, config/RRS/biorobert_multi.yml with models/rrs/SumHugMulti.py (commit 3460604)",
             lambda tokens, image_size, vocabulary, densenet, decoder_layers, drop: _networks().cross_attention(
                 tokens, image_size, vocabulary, densenet, decoder_layers, drop
             ),

@@ -351,7 +351,7 @@ def _only(drop: tuple[str, ...], **shapes: tuple[int, ...]) -> dict[str, Sequenc
 class Prepare(nn.Module):
     """Raw photograph, region and question to what the networks take; ids of an answer pass as they are.
 
-    ``image`` uint8 [N, H, W, 3] and ``mask`` uint8 [N, H, W] are resized, the whole or the middle square (``crop``), and
+    ``image`` uint8 [N, H, W, 3] and ``mask`` uint8 [N, H, W] are resized, whole or their middle square (``crop``), and
     normalised; ``text`` uint8 [N, L] is cut into words. A size of 0 is of a modality that does not come.
     """
 

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     import torch
 
 MODALITIES = ("text", "image")
+# Of albert-base-v2.
 VOCABULARY = 30000
 # Height and width of a poster in multimodal_imdb.hdf5 (datasets/imdb/gmu-mmimdb/gmu.json of the public code).
 POSTER = (256, 160)
-# English words of the plot have five letters and a space.
+# About five letters and a space.
 BYTES_PER_TOKEN = 6
 
 CODE = "MMBench (IISWC 2023), applications/MMimdb/inference.py"

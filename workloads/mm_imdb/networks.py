@@ -15,9 +15,9 @@ from mmworkload.workloads.blocks.fusion import LowRankTensor, Multiplicative, Te
 from mmworkload.workloads.blocks.images import PrepareImage
 from mmworkload.workloads.blocks.multimodal import MultiModal
 from mmworkload.workloads.blocks.tokens import HashTokens
+from mmworkload.workloads.mm_imdb import VOCABULARY
 
 GENRES = 23
-VOCABULARY = 30000
 # What the networks give before, and what they give after, their max-out layers.
 RAW_FEATURES = {"text": 768, "image": 4096}
 FEATURES = 512

@@ -21,7 +21,10 @@ Made = TypeVar("Made")
 
 # Rows and columns of one frame; three lie side by side, 320 columns of each.
 FRAME = (480, 960)
+# Backbones halve the sides five times; the cells of the last grid are the tokens of transformers.
 STRIDE = 32
+# How many points geometric fusion gathers for a cell.
+POINTS_OF_A_CELL = 5
 BACKBONES = ("resnet18", "resnet34", "regnety_032")
 BOTH = ("image", "lidar")
 
@@ -89,7 +92,7 @@ def _inputs(
             ("bev_points", (side, side), min(rows, columns)),
             ("cam_points", (rows, columns), side),
         ):
-            specs.append(InputSpec(name, (batch, *shape, 5, 2), "int64", role="position", high=high))
+            specs.append(InputSpec(name, (batch, *shape, POINTS_OF_A_CELL, 2), "int64", role="position", high=high))
     return tuple(specs)
 
 

@@ -145,33 +145,26 @@ class Heads(nn.Module):
     def __init__(self, features: int, modalities: Sequence[str], auxiliary: bool) -> None:
         super().__init__()
         self.waypoints = Waypoints(features)
-        self.auxiliary = auxiliary
-        self.parts = nn.ModuleDict()
-        if "lidar" in modalities:
-            self.parts["pyramid"] = Pyramid(features)
-            self.parts["detection"] = Detection()
-            if auxiliary:
-                self.parts["bev"] = _map(BEV_CLASSES)
-            else:
-                self.parts["boxes"] = Boxes()
-        if "image" in modalities and auxiliary:
-            self.parts["semantic"] = Decoder(features, SEMANTIC_CLASSES)
-            self.parts["depth"] = Decoder(features, 1)
+        above, front = "lidar" in modalities, "image" in modalities
+        self.pyramid = Pyramid(features) if above else None
+        self.detection = Detection() if above else None
+        self.boxes = Boxes() if above and not auxiliary else None
+        self.bev = _map(BEV_CLASSES) if above and auxiliary else None
+        self.semantic = Decoder(features, SEMANTIC_CLASSES) if front and auxiliary else None
+        self.depth = Decoder(features, 1) if front and auxiliary else None
 
     def forward(
         self, fused: torch.Tensor, target_point: torch.Tensor, grids: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         result = {"waypoints": self.waypoints(fused, target_point)}
-        if "pyramid" in self.parts:
-            seen = self.parts["pyramid"](grids["lidar"])
-            maps = self.parts["detection"](seen)
-            if self.auxiliary:
+        if self.pyramid is not None and self.detection is not None:
+            seen = self.pyramid(grids["lidar"])
+            maps = self.detection(seen)
+            result.update(maps if self.boxes is None else {"boxes": self.boxes(maps)})
+            if self.bev is not None:
                 side = (BEV_SIDE, BEV_SIDE)
-                bev = functional.interpolate(self.parts["bev"](seen), side, mode="bilinear", align_corners=True)
-                result.update(maps, bev=bev)
-            else:
-                result["boxes"] = self.parts["boxes"](maps)
-        if "semantic" in self.parts:
-            result["semantic"] = self.parts["semantic"](grids["image"])
-            result["depth"] = self.parts["depth"](grids["image"]).sigmoid().squeeze(1)
+                result["bev"] = functional.interpolate(self.bev(seen), side, mode="bilinear", align_corners=True)
+        if self.semantic is not None and self.depth is not None:
+            result["semantic"] = self.semantic(grids["image"])
+            result["depth"] = self.depth(grids["image"]).sigmoid().squeeze(1)
         return result

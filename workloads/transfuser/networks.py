@@ -16,13 +16,10 @@ from mmworkload.workloads.transfuser.heads import Heads
 # Channels of an image, and of the bird's-eye view: points above and below a height, and the target point.
 CHANNELS = 3
 SCALES = 4
-# Backbones halve the sides five times; tokens are the cells of the last grid.
-STRIDE = 32
 # Width in which both modalities leave the backbones, if they do not have it already.
 FEATURES = 512
-# Width of the embeddings of geometric fusion, and how many points it gathers for a cell.
+# Width of the embeddings of geometric fusion.
 GEOMETRIC_WIDTH = 512
-GEOMETRIC_POINTS = 5
 ATTENTION_HEADS = 4
 EXPANSION = 4
 

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import nn
 
+from mmworkload.workloads.transfuser import POINTS_OF_A_CELL, STRIDE
 from mmworkload.workloads.transfuser.heads import LIDAR_FORWARD
-from mmworkload.workloads.transfuser.networks import GEOMETRIC_POINTS, STRIDE
 
 PIXELS_PER_METRE = 8
 # The LiDAR's height over the ground is 2.5 m; what lies lower than this below it is ground.
@@ -54,9 +54,10 @@ class Histogram(nn.Module):
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
         size = self.size
-        across = (points[..., 0] * PIXELS_PER_METRE + size // 2).floor()
+        # Floors first: what is added to them is exact.
+        across = (points[..., 0] * PIXELS_PER_METRE).floor() + size // 2
         # The first row is the farthest.
-        row = (size - points[..., 1] * PIXELS_PER_METRE).floor()
+        row = size - (points[..., 1] * PIXELS_PER_METRE).ceil()
         inside = (across >= 0) & (across < size) & (row >= 0) & (row < size)
         ground = points[..., 2] <= GROUND_Z
         cell = (ground * size + row) * size + size - 1 - across
@@ -85,7 +86,8 @@ class Correspondences(nn.Module):
     """Which cells of the image and of the bird's-eye view hold the same points.
 
     Points [N, P, 3 or more] give, for each cell from above, the column and row of five cells of the image,
-    [N, rows, columns, 5, 2], and the reverse: those of its first five points; where there are fewer, 0, 0.
+    [N, rows, columns, 5, 2], and the reverse: those of its first five points (the public code draws five); where there
+    are fewer, 0, 0.
     """
 
     angles: torch.Tensor
@@ -155,10 +157,10 @@ class Correspondences(nn.Module):
         keys, values = keys.gather(1, order), values.gather(1, order)
         wanted = torch.arange(cells, device=keys.device).expand(keys.shape[0], cells).contiguous()
         first = torch.searchsorted(keys, wanted)
-        places = first.unsqueeze(2) + torch.arange(GEOMETRIC_POINTS, device=keys.device)
+        places = first.unsqueeze(2) + torch.arange(POINTS_OF_A_CELL, device=keys.device)
         places = places.clamp(max=keys.shape[1] - 1).flatten(1)
-        found = keys.gather(1, places) == wanted.repeat_interleave(GEOMETRIC_POINTS, dim=1)
-        value = torch.where(found, values.gather(1, places), 0).unflatten(1, (cells, GEOMETRIC_POINTS))
+        found = keys.gather(1, places) == wanted.repeat_interleave(POINTS_OF_A_CELL, dim=1)
+        value = torch.where(found, values.gather(1, places), 0).unflatten(1, (cells, POINTS_OF_A_CELL))
         return torch.stack([value % columns, value.div(columns, rounding_mode="floor")], dim=3)
 
 

@@ -113,7 +113,7 @@ def _single(name: str) -> Variant:
 FAMILY = Family(
     description="contact after the next action from camera, force, pose and depth of a robot that inserts a peg",
     dataset="Vision & Touch (Lee et al., Making sense of vision and touch, T-RO 2020)",
-    dataset_url="https://downloads.cs.stanford.edu/juno/triangle_real_data.zip",
+    dataset_url="http://downloads.cs.stanford.edu/juno/triangle_real_data.zip",
     variants=(
         _low_rank(
             "low-rank",

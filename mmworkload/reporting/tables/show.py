@@ -77,7 +77,7 @@ def _parameters(model: Model | None) -> list[RenderableType]:
 
 
 def _stages(graph: LayerGraph) -> RenderableType:
-    """MACs, parameters and bytes of every stage; below a stage that no single modality names, of each modality in it."""
+    """MACs, parameters and bytes of every stage; below a stage that names no modality, of each modality in it."""
     total = graph.total_macs
 
     def row(name: str, layers: list[Layer]) -> list[Cell]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from mmworkload.layer import Work
@@ -144,19 +143,3 @@ def unfold(call: Call) -> Lowered:
 @lowers("aten.pixel_shuffle", "aten.pixel_unshuffle", "aten.channel_shuffle")
 def pixel_shuffle(call: Call) -> Lowered:
     return Lowered(call.operator.removeprefix("aten."), "Movement")
-
-
-@lowers("torchvision.roi_align", "torchvision.roi_pool")
-def roi_align(call: Call) -> Lowered:
-    """Bilinear sampling of a fixed number of boxes: four reads and four products for each sample point."""
-    ratio = max(1, int(call.get("sampling_ratio", 1) or 1))
-    samples = call.output.elements * ratio * ratio
-    boxes = call["rois"]
-    reads = ((call["input"], min(call["input"].bytes, 4 * samples * call["input"].bits // 8)), (boxes, boxes.bytes))
-    return Lowered(
-        "roi_align",
-        "Other",
-        vector_ops=math.prod((samples, 8)),
-        reads=reads,
-        assumptions=(f"{boxes.shape[0]} boxes",),
-    )

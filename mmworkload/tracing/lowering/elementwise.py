@@ -18,12 +18,13 @@ ELEMENTWISE = (
     "clamp_max", "clip", "maximum", "minimum", "fmax", "fmin", "lerp", "addcmul", "addcdiv", "nan_to_num", "hypot",
     "xlogy", "angle", "polar", "complex", "float_power", "copysign", "logaddexp", "logaddexp2", "ldexp", "deg2rad",
     "rad2deg", "lgamma", "digamma", "heaviside", "dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout",
-    "native_dropout", "cross", "linalg_cross",
+    "native_dropout", "cross", "linalg_cross", "frexp", "gcd", "lcm", "i0", "igamma", "igammac", "mvlgamma", "nextafter",
+    "polygamma", "renorm", "native_dropout_backward",
     # comparison and logic
     "eq", "ne", "lt", "le", "gt", "ge", "greater", "less", "not_equal", "logical_and", "logical_or", "logical_not",
     "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "__and__", "__or__", "__xor__",
     "__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift", "isnan", "isinf", "isposinf", "isneginf",
-    "isfinite", "isclose", "signbit", "isin", "where", "masked_fill", "bucketize", "searchsorted",
+    "isfinite", "isclose", "isreal", "signbit", "isin", "where", "masked_fill", "bucketize", "searchsorted",
 )  # fmt: skip
 
 RANDOM = ("bernoulli", "normal", "uniform", "exponential", "log_normal", "cauchy", "geometric", "random")
@@ -48,6 +49,18 @@ def random(call: Call) -> Lowered:
     return Lowered(_name(call), "Elewise", vector_ops=call.output.elements, reads=reads)
 
 
-@lowers(*(f"aten.{name}" for name in ELEMENTWISE))
+# Special functions count as one operation, as exp and erf do.
+SPECIAL = (
+    "airy_ai", "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1", "chebyshev_polynomial_t", "chebyshev_polynomial_u",
+    "chebyshev_polynomial_v", "chebyshev_polynomial_w", "entr", "erfcx", "hermite_polynomial_h",
+    "hermite_polynomial_he", "i0e", "i1", "i1e", "laguerre_polynomial_l", "legendre_polynomial_p", "log_ndtr",
+    "modified_bessel_i0", "modified_bessel_i1", "modified_bessel_k0", "modified_bessel_k1", "ndtr", "ndtri",
+    "polygamma", "scaled_modified_bessel_k0", "scaled_modified_bessel_k1", "shifted_chebyshev_polynomial_t",
+    "shifted_chebyshev_polynomial_u", "shifted_chebyshev_polynomial_v", "shifted_chebyshev_polynomial_w",
+    "spherical_bessel_j0", "xlog1py", "zeta",
+)  # fmt: skip
+
+
+@lowers(*(f"aten.{name}" for name in ELEMENTWISE), *(f"aten.special_{name}" for name in SPECIAL))
 def elementwise(call: Call) -> Lowered:
     return Lowered(_name(call).strip("_"), "Elewise", vector_ops=call.output.elements)

@@ -18,11 +18,21 @@ COPIES = (
     "_conj_physical", "resolve_conj", "resolve_neg", "kron", "column_stack", "row_stack", "lift_fresh_copy",
     "alias_copy", "as_strided_copy", "diagonal_copy", "narrow_copy", "select_copy", "slice_copy", "split_copy",
     "split_with_sizes_copy", "squeeze_copy", "t_copy", "transpose_copy", "unbind_copy", "unfold_copy",
-    "unsqueeze_copy", "fft_fftshift", "fft_ifftshift", "combinations", "_chunk_cat",
+    "unsqueeze_copy", "fft_fftshift", "fft_ifftshift", "combinations", "_chunk_cat", "ravel", "chalf", "nonzero_static",
+    "lu_unpack", "max_unpool2d", "max_unpool3d", "linalg_vander", "resize_", "resize_as_", "argwhere",
 )  # fmt: skip
 
 # Only the selected elements are read.
-GATHERS = ("index", "index_select", "gather", "take", "take_along_dim", "_unsafe_index", "embedding_renorm")
+GATHERS = (
+    "index",
+    "index_select",
+    "gather",
+    "take",
+    "take_along_dim",
+    "_unsafe_index",
+    "_unsafe_masked_index",
+    "embedding_renorm",
+)
 
 # Only the written elements of the target are touched; some are combined with what stood there.
 SCATTERS = (
@@ -33,11 +43,12 @@ SCATTERS = (
     "index_fill",
     "scatter",
     "masked_scatter",
+    "put",
 )
 COMBINES = ("index_add", "index_reduce", "scatter_add", "scatter_reduce", "_unsafe_masked_index_put_accumulate")
 
 FILLS = (
-    "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "empty", "empty_like", "empty_strided",
+    "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "empty", "empty_like", "empty_strided", "empty_permuted",
     "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "arange", "linspace", "logspace", "eye",
     "rand", "randn", "rand_like", "randn_like", "randint", "randperm", "scalar_tensor", "fill", "zero",
     "tril_indices", "triu_indices", "hann_window", "hamming_window", "randint_like",

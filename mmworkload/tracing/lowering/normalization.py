@@ -16,6 +16,7 @@ _AFFINE_PASSES = 2
     "aten.native_batch_norm",
     "aten.cudnn_batch_norm",
     "aten._batch_norm_no_update",
+    "aten._batch_norm_with_update",
 )
 def batch_norm(call: Call) -> Lowered:
     """With running statistics one scale and one shift; in training the statistics as well."""

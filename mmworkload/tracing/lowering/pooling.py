@@ -23,6 +23,8 @@ def _window(kernel: Any, rank: int) -> int:
     "aten.avg_pool1d",
     "aten.avg_pool2d",
     "aten.avg_pool3d",
+    "aten.fractional_max_pool2d",
+    "aten.fractional_max_pool3d",
 )
 def pool(call: Call) -> Lowered:
     """One operation for each element of each window."""

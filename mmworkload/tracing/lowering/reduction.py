@@ -38,11 +38,24 @@ def variance(call: Call) -> Lowered:
 
 
 @lowers(
-    "aten.cumsum", "aten.cumprod", "aten.cummax", "aten.cummin", "aten.logcumsumexp", "aten.diff", "aten.multinomial"
+    "aten.cumsum", "aten.cumprod", "aten.cummax", "aten.cummin", "aten.logcumsumexp", "aten.diff", "aten.multinomial",
+    "aten.bincount", "aten.histc", "aten.histogram", "aten.histogramdd", "aten.hash_tensor", "aten._softmax_backward_data",
 )  # fmt: skip
 def scan(call: Call) -> Lowered:
     """One operation for each element (multinomial sums the probabilities up before it draws)."""
-    return Lowered(call.operator.removeprefix("aten."), "Reduce", vector_ops=call["self"].elements)
+    return Lowered(call.operator.removeprefix("aten.").strip("_"), "Reduce", vector_ops=call.tensors[0].elements)
+
+
+@lowers("aten.trapezoid", "aten.trapz", "aten.cumulative_trapezoid", "aten.gradient", "aten.segment_reduce")
+def neighbours(call: Call) -> Lowered:
+    """Each element with its neighbour: a sum or difference, a product, a running sum."""
+    return Lowered(call.operator.removeprefix("aten."), "Reduce", vector_ops=3 * call.tensors[0].elements)
+
+
+@lowers("aten.pdist")
+def distances_within(call: Call) -> Lowered:
+    """Each pair of rows: a difference, a power and a sum for each coordinate."""
+    return Lowered("pdist", "Reduce", vector_ops=3 * call["self"].shape[-1] * call.output.elements)
 
 
 @lowers("aten.topk", "aten.sort", "aten.argsort", "aten.kthvalue", "aten.msort")

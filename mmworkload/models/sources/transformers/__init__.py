@@ -28,11 +28,13 @@ def find(rest: str, request: Request) -> Model:
     try:
         from mmworkload.models.sources.transformers.classes import choose
         from mmworkload.models.sources.transformers.configuration import read_configuration
+        from mmworkload.models.sources.transformers.defaults import complete
     except (ImportError, RuntimeError) as error:
         raise UnavailableError(f"transformers cannot be imported ({error}): pip install 'mmworkload[trace]'") from error
     text, _, asked = rest.partition("#")
-    whole, in_file = read_configuration(text, request.name)
+    whole, in_file, is_file = read_configuration(text, request.name)
     kind, configuration = choose(whole, asked, in_file, request.name)
+    notes = () if is_file else complete(whole)
     batch = request.batch or 1
     declared = _write(kind, configuration, batch, request.name, {})
     settings = settle(declared.parameters, request.settings, request.name)
@@ -55,7 +57,7 @@ def find(rest: str, request: Request) -> Model:
         tuple(argument.spec for argument in sheet.arguments.values()),
         request.stages,
         sample=request.inputs,
-        notes=tuple(sheet.notes),
+        notes=notes,
         parameters=sheet.parameters,
         settings=settings,
     )
@@ -65,12 +67,18 @@ def _write(kind: type, configuration: Any, batch: int, name: str, given: Any) ->
     """The call of ``kind`` with everything that it takes; ModelError names an argument that nothing here can make."""
     from mmworkload.models.sources.transformers.audio import audio
     from mmworkload.models.sources.transformers.images import images
+    from mmworkload.models.sources.transformers.room import room
     from mmworkload.models.sources.transformers.sheet import Sheet
-    from mmworkload.models.sources.transformers.special import special
+    from mmworkload.models.sources.transformers.special import along_text, beside_text
     from mmworkload.models.sources.transformers.text import decoder, text
 
     sheet = Sheet(kind, copy.deepcopy(configuration), batch, name, given)
-    for write in (images, audio, text, decoder, special):
+    if not sheet.signature:
+        raise ModelError(
+            f"{name}: {kind.__name__} has no forward pass of its own. Name one of its parts after '#': "
+            + ", ".join(runnable(configuration, kind))
+        )
+    for write in (images, audio, beside_text, room, text, decoder, along_text):
         write(sheet)
     missing = [item for item in sheet.signature if sheet.requires(item) and item not in sheet.arguments]
     if missing or not sheet.arguments:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from mmworkload.models.sources.transformers.images import placeholders
 from mmworkload.models.sources.transformers.sheet import Sheet
 
 AUDIO = ("audio_config", "audio_encoder_config", "audio_encoder", "encoder_config", "speech_config", "encoder")
 BANDS = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "n_mels", "mel_bins", "num_mels", "feature_size", "input_feat_size", "input_dim")
-AUDIO_TOKEN = ("audio_token_id", "audio_token_index")
 # One second of sound at 16 kHz.
 SAMPLES = 16000
 
 
 def audio(sheet: Sheet) -> None:
-    """Every argument that holds sound, and the placeholders for it in the text."""
+    """Every argument that holds sound."""
     part = sheet.part(*AUDIO)
-    if sheet.takes("input_features"):
+    if sheet.takes("input_ids", "decoder_input_ids"):
+        # Sound comes out of these; what may go in beside the text is an example of it.
+        return
+    both = sheet.takes("input_features", "input_values") and not sheet.requires("input_features")
+    waveform = hasattr(part, "conv_dim")
+    if sheet.takes("input_features") and not (both and waveform):
         _spectrogram(sheet)
-        if "input_features" in sheet.arguments:
-            placeholders(
-                sheet, "get_audio_features", tokens=AUDIO_TOKEN, kind=3, input_features="input_features",
-                input_features_mask="input_features_mask", feature_attention_mask="feature_attention_mask",
-            )  # fmt: skip
-    if sheet.takes("input_values"):
+    if sheet.takes("input_values") and not (both and not waveform):
         if hasattr(part, "max_length") and hasattr(part, "num_mel_bins"):
             frames = sheet.size("audio_frames", int(part.max_length), "frames of the spectrogram", low=16, high=int(part.max_length))
             part.max_length = frames
@@ -31,8 +29,8 @@ def audio(sheet: Sheet) -> None:
         samples = sheet.size("samples", SAMPLES, "samples of the waveform", low=400)
         # A codec keeps the channels of its sound apart; a recogniser hears one.
         channels = sheet.look("audio_channels", within=part)
-        waveform = (sheet.batch, samples) if channels is None and not _codec(sheet) else (sheet.batch, channels or 1, samples)
-        sheet.add("input_values", waveform)
+        sound = (samples,) if channels is None and not _codec(sheet) else (channels or 1, samples)
+        sheet.add("input_values", (sheet.batch, *sound))
 
 
 def _codec(sheet: Sheet) -> bool:

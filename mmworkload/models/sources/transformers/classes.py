@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,3 +85,14 @@ def _other_tables() -> list[str]:
     from transformers.models.auto import modeling_auto
 
     return [item for item in vars(modeling_auto) if item.startswith("MODEL_") and item.endswith("_NAMES")]
+
+
+def runnable(configuration: Any, beside: type) -> list[str]:
+    """The classes next to ``beside`` that run on the configuration or on one inside it."""
+    kinds = tuple(type(part) for part in parts(configuration))
+    listed = {name: item for name, item in vars(sys.modules[beside.__module__]).items() if inspect.isclass(item)}
+    return [
+        name
+        for name, item in listed.items()
+        if item is not beside and getattr(item, "config_class", None) in kinds and "forward" in vars(item)
+    ]

@@ -13,9 +13,9 @@ from mmworkload.errors import FormatError, ModelError, UnknownNameError
 SPECIAL_TOKENS = ("_token_id", "_token_index", "_token")
 
 
-def read_configuration(text: str, name: str) -> tuple[Any, str]:
-    """The configuration behind ``text``, a model type or the path of a config.json or of its folder, and the class
-    that the file names (empty where none is).
+def read_configuration(text: str, name: str) -> tuple[Any, str, bool]:
+    """The configuration behind ``text``, a model type or the path of a config.json or of its folder; the class that
+    the file names (empty where none is); and whether there is a file.
 
     Raises UnknownNameError, FormatError for a file that is no configuration, ModelError for a type without defaults.
     """
@@ -44,7 +44,7 @@ def read_configuration(text: str, name: str) -> tuple[Any, str]:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelError(f"{name}: {what}: {reason[:300]}. Give the path of a complete config.json") from error
     classes = data.get("architectures") or [""]
-    return prepared(configuration), str(classes[0])
+    return prepared(configuration), str(classes[0]), text not in types
 
 
 def _load(path: Path) -> dict[str, Any]:

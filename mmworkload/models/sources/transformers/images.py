@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmworkload.models.sources.transformers.configuration import parts
 from mmworkload.models.sources.transformers.sheet import Placeholders, Sheet
+
+if TYPE_CHECKING:
+    import torch
 
 VISION = ("vision_config", "image_config", "vision_encoder_config", "vision_tower_config", "encoder")
 # Images of detectors and other models without a size of their own, as their processors make them; else 224.
 USUAL_SIZE = 224
 SIZES = {"Detection": 800, "Segmentation": 512, "MaskGeneration": 1024}
-# What the placeholder of an image is called in a configuration.
-IMAGE_TOKEN = ("image_token_id", "image_token_index", "media_placeholder_token_id")
-VIDEO_TOKEN = ("video_token_id", "video_token_index")
 FRAMES = ("num_frames", "frames_per_clip", "max_num_frames", "video_length")
 
 
@@ -106,26 +106,10 @@ def _plain(sheet: Sheet, name: str) -> None:
     sheet.add(name, (sheet.batch, *shape), modality="video" if clip else "image")
     # A mask of pixels beyond a smaller image of the batch.
     sheet.ones("pixel_mask", (sheet.batch, height, width))
-    placeholders(sheet, "get_image_features", pixel_values=name)
 
 
 # Model types whose ``pixel_values`` are the frames of a clip.
 CLIPS = ("videomae", "vivit", "timesformer", "xclip", "tvp", "instructblipvideo", "xclip_vision_model")
-
-
-def placeholders(sheet: Sheet, method: str, count: int | None = None, *, tokens: tuple[str, ...] = IMAGE_TOKEN, kind: int = 1, **given: str) -> None:
-    """Room in the text for what the model makes of an image: ``count`` vectors, or as many as its own ``method``
-    gives. Models that join text and image in another way have no such token."""
-    token = next((value for key in tokens if (value := getattr(sheet.configuration, key, None)) is not None), None)
-    if token is None or not sheet.takes("input_ids"):
-        return
-    if count is None:
-        count = sheet.features(method, **given)
-    if count is None:
-        count = sheet.look("image_seq_length", "mm_tokens_per_image", "num_image_tokens", "num_query_tokens")
-    if count is None:
-        raise sheet.fail(f"how many places {sheet.kind.__name__} keeps for an image cannot be told before it runs")
-    sheet.placeholders.append(Placeholders(int(token), int(count), kind))
 
 
 def _grid(sheet: Sheet) -> None:
@@ -138,7 +122,6 @@ def _grid(sheet: Sheet) -> None:
     rows, columns = height // patch, width // patch
     sheet.add("pixel_values", (sheet.batch * rows * columns, channels(sheet) * deep * patch * patch))
     sheet.values("image_grid_thw", [[1, rows, columns]] * sheet.batch)
-    placeholders(sheet, "", rows * columns // merge**2)
 
 
 def _packed(sheet: Sheet) -> None:
@@ -151,8 +134,6 @@ def _packed(sheet: Sheet) -> None:
     sheet.add("pixel_values", (sheet.batch, rows * columns, channels(sheet) * patch * patch))
     sheet.ones("pixel_attention_mask", (sheet.batch, rows * columns), "int32" if sheet.type == "siglip2" else "int64")
     sheet.values("spatial_shapes", [[rows, columns]] * sheet.batch)
-    factor = sheet.look("downsample_factor", default=1)
-    placeholders(sheet, "get_image_features", math.ceil(rows / factor) * math.ceil(columns / factor))
 
 
 def _tiles(sheet: Sheet) -> None:
@@ -169,9 +150,16 @@ def _tiles(sheet: Sheet) -> None:
 def _several(sheet: Sheet) -> None:
     """One image in each sample: pixels [batch, images, channels, height, width] with a mask of pixels."""
     height, width = image_size(sheet)
-    sheet.add("pixel_values", (sheet.batch, 1, channels(sheet), height, width))
+    shape = (sheet.batch, 1, channels(sheet), height, width)
+
+    def fill() -> torch.Tensor:
+        import torch
+
+        # The model looks which images are all zero, and leaves them out.
+        return torch.randn(shape, device="cpu")
+
+    sheet.add("pixel_values", shape, fill=fill)
     sheet.ones("pixel_attention_mask", (sheet.batch, 1, height, width), "bool")
-    placeholders(sheet, "get_image_features", pixel_values="pixel_values", pixel_attention_mask="pixel_attention_mask")
 
 
 def _interleaved(sheet: Sheet) -> None:
@@ -183,12 +171,11 @@ def _interleaved(sheet: Sheet) -> None:
 def _resolutions(sheet: Sheet) -> None:
     """The image and its tiles at full size: pixels [batch, 1 + tiles, channels, height, width], and its true size."""
     height, width = image_size(sheet)
-    # An image that one tile covers: the overview and that tile.
+    # The smallest of the sizes that images are brought to: the overview, and the tiles that cover it.
     size = min(sheet.look("image_grid_pinpoints"), key=lambda item: item[0] * item[1])
     tiles = math.ceil(size[0] / height) * math.ceil(size[1] / width)
     sheet.add("pixel_values", (sheet.batch, 1 + tiles, channels(sheet), height, width))
     sheet.values("image_sizes", [list(size)] * sheet.batch)
-    placeholders(sheet, "get_image_features", pixel_values="pixel_values", image_sizes="image_sizes")
 
 
 def _flattened(sheet: Sheet) -> None:
@@ -205,4 +192,3 @@ def _video(sheet: Sheet) -> None:
     height, width = image_size(sheet)
     count = frames(sheet, sheet.part(*VISION), 16)
     sheet.add("pixel_values_videos", (sheet.batch, count, channels(sheet), height, width))
-    placeholders(sheet, "get_video_features", tokens=VIDEO_TOKEN, kind=2, pixel_values_videos="pixel_values_videos")

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import ModelError
+from mmworkload.graph import InputInfo
 from mmworkload.models.family import InputSpec, Parameter, Setting
 from mmworkload.models.model import guess, synthesize
 from mmworkload.models.sources.transformers.configuration import parts
@@ -54,7 +55,6 @@ class Sheet:
     parameters: dict[str, Parameter] = field(default_factory=dict)
     arguments: dict[str, Argument] = field(default_factory=dict)
     placeholders: list[Placeholders] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -149,29 +149,47 @@ class Sheet:
             module: torch.nn.Module = self.kind(self.configuration)
         return module.eval()
 
-    def features(self, method: str, **given: str) -> int | None:
-        """How many vectors per sample the ``method`` of the model (``get_image_features``) makes of the arguments
-        ``given`` (its argument: ours); None where that depends on values."""
+    def features(self, method: str) -> int:
+        """How many vectors per sample the model's own ``method`` (``get_image_features``) makes of the arguments so
+        far; 0 where it has no such method, or takes what is not in the call. Raises ModelError where it fails."""
         import torch
 
-        function = getattr(self.module, method, None) or getattr(getattr(self.module, "model", None), method, None)
-        if function is None:
-            return None
-        known = inspect.signature(function).parameters
-        tensors = {
-            key: self.arguments[own].make() for key, own in given.items() if key in known and own in self.arguments
-        }
-        try:
-            with torch.device("meta"), torch.no_grad():
-                floats = {key: item.to("meta") if item.is_floating_point() else item for key, item in tensors.items()}
-                found = function(**floats)
-        except Exception:
-            return None
-        found = getattr(found, "pooler_output", None) if hasattr(found, "to_tuple") else found
-        listed = list(found) if isinstance(found, (list, tuple)) else [found]
-        if not all(isinstance(item, torch.Tensor) for item in listed):
-            return None
-        return sum(item.numel() // item.shape[-1] for item in listed) // self.batch
+        from mmworkload.tracing.program import make_fake
+        from mmworkload.tracing.recorder import record
+
+        owner = next((item for item in (self.module, getattr(self.module, "model", None)) if hasattr(item, method)), None)
+        if owner is None:
+            return 0
+        known = inspect.signature(getattr(owner, method)).parameters
+        if next(iter(known)) not in self.arguments:
+            return 0
+        with torch.device("meta"):
+            given = {name: argument.make() for name, argument in self.arguments.items() if name in known}
+        asked = make_fake(_asking(owner, method), (), given)
+        record(asked, self.name, lambda name, tensor: InputInfo(name, tensor.shape, tensor.dtype, name))
+        return int(str(asked.module.vectors)) // self.batch
 
     def fail(self, problem: str) -> ModelError:
         return ModelError(f"{self.name}: {problem}")
+
+
+def _asking(owner: torch.nn.Module, method: str) -> torch.nn.Module:
+    """A module that runs only ``method`` of ``owner``, and then knows how many vectors came out."""
+    import torch
+
+    class Asking(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.owner = owner
+            self.vectors = 0
+
+        def forward(self, **given: torch.Tensor) -> None:
+            found = getattr(self.owner, method)(**given)
+            # Older versions return the vectors, newer ones an output with everything on the way.
+            if hasattr(found, "to_tuple"):
+                pooled = getattr(found, "pooler_output", None)
+                found = pooled if pooled is not None else found.last_hidden_state
+            listed = list(found) if isinstance(found, (list, tuple)) else [found]
+            self.vectors = sum(item.numel() // item.shape[-1] for item in listed)
+
+    return Asking()

@@ -6,10 +6,17 @@ from mmworkload.models.sources.transformers.sheet import Sheet
 from mmworkload.models.sources.transformers.text import ids, length
 
 
-def special(sheet: Sheet) -> None:
-    """Everything that is left of the call, by the argument's name."""
-    for name, make in MAKERS.items():
+def beside_text(sheet: Sheet) -> None:
+    """Arguments of their own, by name."""
+    for name, make in BESIDE.items():
         if sheet.takes(name):
+            make(sheet)
+
+
+def along_text(sheet: Sheet) -> None:
+    """Arguments that say something of each token, by name."""
+    for name, make in ALONG.items():
+        if sheet.takes(name, "input_ids"):
             make(sheet)
 
 
@@ -63,12 +70,14 @@ def _places(sheet: Sheet) -> None:
     sheet.values("image_embeds_position_mask", rows, role="mask")
 
 
-MAKERS = {
+BESIDE = {
     "input_points": _points,
-    "cross_attention_mask": _cross_attention_mask,
-    "image_attention_mask": _image_attention_mask,
     "qformer_input_ids": _question,
     "visual_feats": _regions,
     "visual_embeds": _embedded_regions,
+}
+ALONG = {
+    "cross_attention_mask": _cross_attention_mask,
+    "image_attention_mask": _image_attention_mask,
     "image_embeds_position_mask": _places,
 }

@@ -38,17 +38,14 @@ def text(sheet: Sheet) -> None:
 
 
 def decoder(sheet: Sheet) -> None:
-    """``decoder_input_ids`` where the model has a decoder of its own."""
-    if not sheet.takes("decoder_input_ids") or not _decodes(sheet):
+    """``decoder_input_ids``, what the decoder has written so far; models of several codebooks write a row for each."""
+    if not sheet.takes("decoder_input_ids") or getattr(sheet.configuration, "use_decoder_only_language_model", False):
         return
     part = sheet.part(*DECODER)
     tokens = length(sheet, "decoder_tokens", "tokens that the decoder has written", part, DECODER_POSITIONS)
-    ids(sheet, "decoder_input_ids", (sheet.batch, tokens), part)
-
-
-def _decodes(sheet: Sheet) -> bool:
-    flag = getattr(sheet.part("text_config"), "is_encoder_decoder", False)
-    return bool(flag or getattr(sheet.configuration, "is_encoder_decoder", False))
+    rows = sheet.batch * int(getattr(part, "num_codebooks", 1)) * int(getattr(part, "audio_channels", 1))
+    modality = "audio" if rows > sheet.batch else "text"
+    ids(sheet, "decoder_input_ids", (rows, tokens), part, modality)
 
 
 def length(sheet: Sheet, name: str, help: str, part: Any, keys: tuple[str, ...], reserved: int = 0) -> int:
@@ -67,7 +64,7 @@ def _offset(sheet: Sheet, part: Any) -> int:
     return int(getattr(part, "pad_token_id", None) or 0) + 1 if numbers else 0
 
 
-def ids(sheet: Sheet, name: str, shape: tuple[int, ...], part: Any) -> None:
+def ids(sheet: Sheet, name: str, shape: tuple[int, ...], part: Any, modality: str = "text") -> None:
     """Random tokens below the vocabulary size without meaning of their own, behind the first one the placeholders."""
     vocabulary = int(sheet.look("vocab_size", "text_vocab_size", within=part) or sheet.look("vocab_size", default=1000))
     special = sorted(special_tokens(sheet.configuration))
@@ -87,4 +84,4 @@ def ids(sheet: Sheet, name: str, shape: tuple[int, ...], part: Any) -> None:
             start += run.count
         return found
 
-    sheet.add(name, shape, "int64", high=vocabulary, fill=fill)
+    sheet.add(name, shape, "int64", high=vocabulary, fill=fill, modality=modality)

@@ -1,0 +1,38 @@
+"""What the default configuration of some types lacks to be a model. A configuration from a file is left as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def complete(configuration: Any) -> tuple[str, ...]:
+    """Fills in what does not fit together, and says so in sentences for the user."""
+    return tuple(f"the default configuration does not fit together: {item} is set" for item in _repairs(configuration))
+
+
+def _repairs(configuration: Any) -> Iterator[str]:
+    vision, text = getattr(configuration, "vision_config", None), getattr(configuration, "text_config", None)
+    if vision is None or text is None:
+        return
+    # The width that the vision tower hands on is the language model's.
+    key = "out_hidden_size" if hasattr(vision, "out_hidden_size") else "hidden_size" if hasattr(vision, "embed_dim") else ""
+    width = getattr(text, "hidden_size", None)
+    if key and width and getattr(vision, key) != width and hasattr(vision, "spatial_merge_size"):
+        setattr(vision, key, width)
+        yield f"vision_config.{key}={width}"
+    # The tower's vectors are shuffled into fewer, wider ones, for which its projector is made.
+    ratio = getattr(vision, "pixel_shuffle_ratio", None)
+    if ratio and vision.model_type == "llama4_vision_model":
+        width = round(vision.intermediate_size * ratio**2)
+        if vision.hidden_size != width:
+            vision.hidden_size = width
+            yield f"vision_config.hidden_size={width}"
+        if vision.vision_output_dim != vision.projector_output_dim:
+            vision.vision_output_dim = vision.projector_output_dim
+            yield f"vision_config.vision_output_dim={vision.projector_output_dim}"
+    # A placeholder without a number cannot be found in the text.
+    for key in ("image_token_index", "image_token_id", "video_token_index"):
+        if key in configuration.to_dict() and getattr(configuration, key) is None:
+            setattr(configuration, key, text.vocab_size - 1)
+            yield f"{key}={text.vocab_size - 1}"

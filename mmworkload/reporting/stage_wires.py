@@ -1,0 +1,283 @@
+"""The wires between the stages of a drawing: straight in the gaps between columns, or round everything else through a
+channel below. Lengths are in points, as in :mod:`mmworkload.reporting.stage_layout`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from mmworkload.reporting.stage_graph import Link, Node, StageGraph
+from mmworkload.reporting.stage_layout import BAR, SMALL, Box, Placed, is_clear
+from mmworkload.reporting.text_width import text_width
+from mmworkload.reporting.units import si
+
+ARROW = 5.0
+_GAP = 9.0
+_TRUNK = 3.5
+_OUTPUT = ARROW + 6
+_CHANNEL = SMALL + 4
+# Two wires that end at one bar, or run to and fro between two.
+_APART = 6.0
+# A baseline that is so far from its wire: above, and below.
+_UP, _DOWN = -1.6, SMALL - 0.6
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text whose baseline begins at (x, y)."""
+
+    text: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Wire:
+    """What passes from ``source`` (None: from several lanes): an SVG path, and arrow heads as (x of the tip, y, whether
+    to the right)."""
+
+    source: Node | None
+    path: str
+    heads: tuple[tuple[float, float, bool], ...]
+    tooltip: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """All that is drawn, in an area of ``width`` by ``height``. ``lanes`` are as in :class:`Placed` and
+    ``lanes_width`` wide; ``dots`` are where wires join."""
+
+    width: float
+    height: float
+    boxes: tuple[Box, ...]
+    wires: tuple[Wire, ...]
+    labels: tuple[Label, ...]
+    dots: tuple[tuple[float, float], ...]
+    lanes: dict[str, tuple[float, float]]
+    lanes_width: float
+
+
+def draw(stages: StageGraph, placed: Placed) -> Drawing:
+    """The columns apart, and every link a wire. Equal arguments give equal drawings."""
+    return _Drawer(stages, placed).drawing()
+
+
+class _Drawer:
+    def __init__(self, stages: StageGraph, placed: Placed) -> None:
+        self.links = stages.links
+        self.lanes = placed.lanes
+        self.boxes = dict(placed.boxes)
+        # Links that would run through a box take the channel, all to one target together.
+        self.around: dict[str, list[Link]] = {}
+        self.direct: list[Link] = []
+        for link in self.links:
+            if self._is_direct(link):
+                self.direct.append(link)
+            else:
+                self.around.setdefault(link.target, []).append(link)
+        self.wires: list[Wire] = []
+        self.labels: list[Label] = []
+        self.dots: list[tuple[float, float]] = []
+
+    def _is_direct(self, link: Link) -> bool:
+        source, target = self.boxes[link.source], self.boxes[link.target]
+        if target.column == source.column + 1:
+            return True
+        return target.spine[0] <= source.y <= target.spine[1] and is_clear(source, target.column, self.boxes.values())
+
+    def drawing(self) -> Drawing:
+        self._spread()
+        for link in self.direct:
+            self._direct_wire(link)
+        bottom = max((box.below for box in self.boxes.values()), default=0.0)
+        for target in self.around:
+            bottom += _CHANNEL
+            self._channel_wire(target, bottom)
+        self._outputs()
+        return Drawing(
+            width=max([0.0, *self.ends.values(), *(tip for wire in self.wires for tip, _, _ in wire.heads)]),
+            height=bottom,
+            boxes=tuple(self.boxes.values()),
+            wires=tuple(self.wires),
+            labels=tuple(self.labels),
+            dots=tuple(self.dots),
+            lanes=self.lanes,
+            lanes_width=max((self.ends[box.column] for box in self.boxes.values() if box.node.lane), default=0.0),
+        )
+
+    # --- columns --------------------------------------------------------------------------------------------------
+
+    def _spread(self) -> None:
+        """The x of every box, and where each column ends. In a gap there are, from the left: trunks of channel wires
+        that leave, labels, trunks of those that arrive, arrow heads."""
+        columns = range(1 + max((box.column for box in self.boxes.values()), default=0))
+        self.leaving = {index: [key for key in self.around if index in self._sources(key)] for index in columns}
+        self.arriving = {index: [key for key in self.around if self.boxes[key].column == index] for index in columns}
+        self.ends: dict[int, float] = {}
+        x = 0.0
+        for index in columns:
+            for key, box in self.boxes.items():
+                if box.column == index:
+                    self.boxes[key] = replace(box, x=x)
+            members = [box for box in self.boxes.values() if box.column == index]
+            self.ends[index] = x + max((max(box.width, box.text_width) for box in members), default=0.0)
+            x = self.ends[index] + self._gap(index)
+
+    def _sources(self, target: str) -> set[int]:
+        """The columns that a channel wire comes from."""
+        return {self.boxes[link.source].column for link in self.around[target]}
+
+    def _gap(self, column: int) -> float:
+        texts = [
+            text_width(text, SMALL)
+            for link in self.direct
+            if self.boxes[link.source].column == column or self.boxes[link.target].column == column + 1
+            for text, _ in self._passing(link)
+        ]
+        trunks = len(self.leaving[column]) + len(self.arriving.get(column + 1, ()))
+        return max(_GAP, max(texts, default=0.0) + ARROW + 3) + trunks * _TRUNK
+
+    def _passing(self, link: Link) -> list[tuple[str, bool]]:
+        """(bytes, whether onward) for each direction; the bytes of an input are written beside it."""
+        sizes = [(link.bytes, True), (link.back_bytes, False)]
+        silent = self.boxes[link.source].node.is_input
+        return [("" if silent or not size else si(size, "B"), onward) for size, onward in sizes if size is not None]
+
+    # --- wires ----------------------------------------------------------------------------------------------------
+
+    def _direct_wire(self, link: Link) -> None:
+        source, target = self.boxes[link.source], self.boxes[link.target]
+        y1, y2 = self._exit(link), self._entry(link)
+        passing = self._passing(link)
+        begin = self.ends[source.column] if source.node.is_input else source.right
+        paths, heads = [], []
+        for index, (text, onward) in enumerate(passing):
+            shift = (index - (len(passing) - 1) / 2) * _APART
+            a, b = y1 + shift, y2 + shift
+            x1, x2 = (begin, target.x - ARROW) if onward else (begin + ARROW, target.x)
+            paths.append(self._path(x1, a, x2, b, target.column))
+            heads.append((target.x, b, True) if onward else (begin, a, False))
+            self._label(text, link, a, b, below=index == 1)
+        self.wires.append(Wire(source.node, " ".join(paths), tuple(heads), _tooltip([link])))
+
+    def _exit(self, link: Link) -> float:
+        source, target = self.boxes[link.source], self.boxes[link.target]
+        first, last = target.spine
+        return min(max(source.y, first), last) if abs(source.y - target.y) < BAR / 2 else source.y
+
+    def _entry(self, link: Link) -> float:
+        """The height at which a wire ends: its source's at a merge, else beside the others that end there."""
+        source, target = self.boxes[link.source], self.boxes[link.target]
+        if target.merges:
+            return min(max(source.y, target.spine[0]), target.spine[1])
+        others = sorted(
+            (other for other in self.direct if other.target == link.target), key=lambda item: self.boxes[item.source].y
+        )
+        return target.y + self._beside(others.index(link), link.target)
+
+    def _beside(self, index: int, target: str) -> float:
+        """How far below the middle of a bar the wire with this number ends; that of the channel is the last."""
+        count = sum(link.target == target for link in self.direct) + (target in self.around)
+        if count == 2 and target in self.around:
+            # The only direct wire stays straight.
+            return index * BAR / 3
+        return (index - (count - 1) / 2) * min(_APART, BAR / count)
+
+    def _path(self, x1: float, y1: float, x2: float, y2: float, column: int) -> str:
+        """Level as far as the columns reach, and where the ends differ in height an S in the gap before ``column``."""
+        if abs(y1 - y2) < 0.05:
+            return f"M{point(x1, y1)} H{number(x2)}"
+        left = max(x1, self.ends[column - 1])
+        middle = (left + x2) / 2
+        return f"M{point(x1, y1)} H{number(left)} C{point(middle, y1)} {point(middle, y2)} {point(x2, y2)}"
+
+    def _label(self, text: str, link: Link, y1: float, y2: float, *, below: bool) -> None:
+        """Writes at the source or at the target, above the wire or below, where nothing is written yet; else nowhere:
+        the tooltip still says it."""
+        if not text:
+            return
+        source, target = self.boxes[link.source], self.boxes[link.target]
+        width = text_width(text, SMALL)
+        left = self.ends[source.column] + len(self.leaving[source.column]) * _TRUNK + 2
+        if sum(link.back_bytes is not None for link in self.links if link.source == source.node.key):
+            left += ARROW
+        right = target.x - len(self.arriving[target.column]) * _TRUNK - ARROW - 1 - width
+        ends = [(left, y1), (right, y2)]
+        if sum(other.source == link.source for other in self.direct) > 1:
+            ends.reverse()
+        sides = (_DOWN, _UP) if below else (_UP, _DOWN)
+        for x, y in ends:
+            for side in sides:
+                label = Label(text, x, y + side)
+                if not any(_collide(label, other) for other in self.labels):
+                    self.labels.append(label)
+                    return
+
+    def _channel_wire(self, target: str, y: float) -> None:
+        """From the right ends of all sources down into the channel at ``y``, along it, and up to the target."""
+        box, links = self.boxes[target], self.around[target]
+        count = sum(link.target == target for link in self.direct)
+        entry = box.spine[1] + BAR / 4 if box.merges else box.y + self._beside(count, target)
+        up = box.x - ARROW - (1 + self.arriving[box.column].index(target)) * _TRUNK
+        paths, heads, downs = [], [(box.x, entry, True)], []
+        for link in links:
+            source = self.boxes[link.source]
+            leave = source.y + self._below_direct(link.source)
+            down = self.ends[source.column] + (1 + self.leaving[source.column].index(target)) * _TRUNK - 1
+            begin = source.right
+            if link.back_bytes is not None:
+                heads.append((begin, leave, False))
+                begin += ARROW
+            paths.append(f"M{point(begin, leave)} H{number(down)} V{number(y)}")
+            if len(links) > 1:
+                self.dots.append((down, leave))
+            downs.append(down)
+        paths.append(f"M{point(min(downs), y)} H{number(up)} V{number(entry)} H{number(box.x - ARROW)}")
+        onward = [link.bytes for link in links if link.bytes is not None]
+        back = [link.back_bytes for link in links if link.back_bytes is not None]
+        text = " and ".join(si(sum(sizes), "B") + word for sizes, word in ((onward, ""), (back, " back")) if sizes)
+        self.labels.append(Label(text, max(downs) + 3, y + _UP))
+        nodes = [self.boxes[link.source].node for link in links]
+        alone = nodes[0] if len({node.lane for node in nodes}) == 1 else None
+        self.wires.append(Wire(alone, " ".join(paths), tuple(heads), _tooltip(links)))
+
+    def _below_direct(self, source: str) -> float:
+        """How far below the middle of its source a channel wire begins, so that it is off the direct wires."""
+        others = [link for link in self.direct if link.source == source]
+        if any(link.back_bytes is not None for link in others):
+            return BAR / 2 - 0.8
+        return _APART / 2 if others else 0.0
+
+    def _outputs(self) -> None:
+        """An arrow to the right from whatever gives an output and nothing else follows."""
+        sources = {link.source for link in self.links}
+        for key, box in self.boxes.items():
+            if box.node.output and key not in sources:
+                end = self.ends[box.column] + _OUTPUT
+                path = f"M{point(box.right, box.y)} H{number(end - ARROW)}"
+                self.wires.append(Wire(box.node, path, ((end, box.y, True),), f"output of {box.node.name}"))
+
+
+def _collide(first: Label, second: Label) -> bool:
+    apart = first.x > second.x + text_width(second.text, SMALL) or second.x > first.x + text_width(first.text, SMALL)
+    return not apart and abs(first.y - second.y) < SMALL - 0.5
+
+
+def _tooltip(links: Iterable[Link]) -> str:
+    parts = []
+    for link in links:
+        if link.bytes is not None:
+            parts.append(f"{link.source} to {link.target}: {link.bytes:,} bytes")
+        if link.back_bytes is not None:
+            parts.append(f"{link.target} to {link.source}: {link.back_bytes:,} bytes")
+    return "; ".join(parts)
+
+
+def number(value: float) -> str:
+    """At most two decimals, and none where they are zero."""
+    # Adding zero turns a negative zero into zero.
+    return f"{round(value, 2) + 0.0:.2f}".rstrip("0").rstrip(".")
+
+
+def point(x: float, y: float) -> str:
+    return f"{number(x)} {number(y)}"
