@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmworkload.cli.options import Json, command, print_json
 from mmworkload.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from mmworkload.models import Family, Parameter, Variant
 
 KINDS = ("workloads", "archs", "exporters", "simulators")
 
@@ -17,24 +20,7 @@ def listing(kind: str) -> list[dict[str, Any]]:
     if kind == "workloads":
         from mmworkload.models import families
 
-        return [
-            {
-                "name": name,
-                "description": family.description,
-                "dataset": family.dataset,
-                "default": f"{name}/{family.variants[0].name}",
-                "variants": [
-                    {
-                        "name": f"{name}/{item.name}",
-                        "source": item.source,
-                        "aliases": [f"{name}/{alias}" for alias in item.aliases],
-                        "notes": item.notes,
-                    }
-                    for item in family.variants
-                ],
-            }
-            for name, family in sorted(families().items())
-        ]
+        return [_workload(name, family) for name, family in sorted(families().items())]
     if kind == "archs":
         from mmworkload import arch
 
@@ -66,6 +52,51 @@ def listing(kind: str) -> list[dict[str, Any]]:
         }
         for name, item in sorted(simulators().items())
     ]
+
+
+def _workload(name: str, family: Family) -> dict[str, Any]:
+    return {
+        "name": name,
+        "description": family.description,
+        "dataset": family.dataset,
+        "dataset_url": family.dataset_url,
+        "batch": family.default_batch,
+        "default": f"{name}/{family.variants[0].name}",
+        "variants": [_variant(name, item) for item in family.variants],
+    }
+
+
+def _variant(family: str, variant: Variant) -> dict[str, Any]:
+    from mmworkload.reporting.sizes import sizes_of
+
+    name = f"{family}/{variant.name}"
+    sizes = sizes_of(name)
+    return {
+        "name": name,
+        "source": variant.source,
+        "aliases": [f"{family}/{alias}" for alias in variant.aliases],
+        "notes": variant.notes,
+        "stand_ins": list(variant.stand_ins),
+        "macs": sizes.macs if sizes else None,
+        "params": sizes.params if sizes else None,
+        "end_to_end": variant.preprocess is not None,
+        "parameters": {key: _parameter(item) for key, item in variant.parameters.items()},
+    }
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    number = not parameter.choices
+    default = parameter.default
+    return {
+        "default": list(default) if isinstance(default, tuple) else default,
+        "help": parameter.help,
+        "bounds": parameter.bounds,
+        "low": parameter.low if number else None,
+        "high": parameter.high if number else None,
+        "step": parameter.step if number else None,
+        "choices": list(parameter.choices),
+        "several": parameter.several,
+    }
 
 
 @command

@@ -1,4 +1,4 @@
-"""What the snapshots in ``shapes/`` say about the size of a workload, without torch and without reading a graph."""
+"""What the snapshots in ``shapes/`` say about the size of a workload, without torch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmworkload.errors import FormatError
-from mmworkload.graph import InputInfo, StageTotals
+from mmworkload.graph import InputInfo, LayerGraph, StageTotals
 from mmworkload.tracing.snapshot import path_of
 
 
@@ -18,7 +17,6 @@ class Sizes:
     batch: int
     macs: int
     params: int
-    layers: int
     inputs: tuple[InputInfo, ...]
     stages: dict[str, StageTotals]
 
@@ -33,7 +31,19 @@ def sizes_of(model: str) -> Sizes | None:
 
 
 def read_sizes(path: Path) -> Sizes:
-    """The sums at the head of a graph that was saved as YAML; the long tables below them are not read."""
+    """The sums of a saved graph. Those at its head are taken where it has them: reading all of it takes far longer.
+
+    Raises FormatError.
+    """
+    found = _from_head(path)
+    if found is not None:
+        return found
+    graph = LayerGraph.load(path)
+    return Sizes(graph.batch, graph.total_macs, graph.total_params, graph.inputs, graph.stages)
+
+
+def _from_head(path: Path) -> Sizes | None:
+    """The sums in front of the long tables of a graph in YAML; None when they are not there as they should be."""
     import yaml
 
     head = []
@@ -43,15 +53,13 @@ def read_sizes(path: Path) -> Sizes:
                 if line.startswith("problems:"):
                     break
                 head.append(line)
-        data: dict[str, Any] = yaml.load("".join(head), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        stages = {name: StageTotals(**item) for name, item in data["stages"].items()}
+        data: Any = yaml.load("".join(head), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return Sizes(
             batch=data["batch"],
             macs=data["total_macs"],
             params=data["total_params"],
-            layers=sum(item.layers for item in stages.values()),
             inputs=tuple(InputInfo(**{**item, "shape": tuple(item["shape"])}) for item in data["inputs"]),
-            stages=stages,
+            stages={name: StageTotals(**item) for name, item in data["stages"].items()},
         )
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"{path}: not a saved graph: {type(error).__name__} {error}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return None

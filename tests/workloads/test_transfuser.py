@@ -228,7 +228,7 @@ def test_macs_and_parameters_of_every_stage(name: str) -> None:
     assert found.built_params == found.total_params
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*NAMES, pytest.param("regnets", marks=pytest.mark.slow)])
 def test_other_sizes_backbones_and_batches_cost_what_they_must(name: str) -> None:
     found = graph(small(name), 2)
     image, lidar, layers = SMALL[name]
@@ -275,6 +275,7 @@ def test_the_public_codes_totals() -> None:
     }
 
 
+@pytest.mark.slow
 def test_both_cuts_are_of_one_network() -> None:
     natural, mmbench = graph(small("regnets"), 2), graph(small("transformer-mmbench"), 2)
     assert [layer.name for layer in natural] == [layer.name for layer in mmbench]

@@ -18,6 +18,7 @@ from torch.nn import functional
 from mmworkload.workloads.blocks.affect_variants import MODALITIES
 from mmworkload.workloads.blocks.fusion import Concat, EarlyConcat, LowRankTensor, TensorFusion, table1
 from mmworkload.workloads.blocks.images import IMAGENET_MEAN, IMAGENET_STD, PrepareImage
+from mmworkload.workloads.blocks.layers import Frames, mlp
 from mmworkload.workloads.blocks.mult import MulT
 from mmworkload.workloads.blocks.multimodal import MultiModal
 
@@ -65,20 +66,20 @@ class Bert(nn.Module):
         return states[:, 0] if self.first else states
 
 
-class Frames(nn.Module):
-    """A ResNet without its classifier on every frame: [N, frames, 3, H, W] to [N, frames, 2048]; or their ``mean``."""
+def resnet(name: str) -> nn.Module:
+    """A ResNet without its classifier on every frame: [N, frames, 3, H, W] to [N, frames, 2048]."""
+    import torchvision
 
-    def __init__(self, name: str, *, mean: bool = False) -> None:
-        super().__init__()
-        import torchvision
+    network = torchvision.models.get_model(name, weights=None)
+    network.fc = nn.Identity()
+    return Frames(network)
 
-        self.network = torchvision.models.get_model(name, weights=None)
-        self.network.fc = nn.Identity()
-        self.mean = mean
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        features = self.network(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        return features.mean(dim=1) if self.mean else features
+class MeanOfSteps(nn.Module):
+    """[N, steps, width] to [N, width]."""
+
+    def forward(self, sequence: torch.Tensor) -> torch.Tensor:
+        return sequence.mean(dim=1)
 
 
 class Recurrent(nn.Module):
@@ -177,15 +178,9 @@ class Decoder(nn.Module):
         return out.log_softmax(dim=1), hidden
 
 
-class PrepareFrames(nn.Module):
+def prepare_frames(size: int) -> nn.Module:
     """Frames of a video, uint8 [N, frames, H, W, 3], to float32 [N, frames, 3, size, size]."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.image = PrepareImage(size, IMAGENET_MEAN, IMAGENET_STD)
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.image(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+    return Frames(PrepareImage(size, IMAGENET_MEAN, IMAGENET_STD))
 
 
 class Prepare(nn.Module):
@@ -199,14 +194,9 @@ class Prepare(nn.Module):
         return {name: part(raw[name]) for name, part in self.parts.items()}
 
 
-def two_layers(width: int, hidden: int, out: int) -> nn.Sequential:
-    """A linear layer, ReLU, a linear layer."""
-    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out))
-
-
 def extracted(audio: int) -> Features:
     """The paper's encoders: ResNet-50 in place of OpenFace, Librosa's ``audio`` features as they are, BERT."""
-    return Features({"vision": 2048, "audio": audio, "text": 768}, {"vision": lambda: Frames("resnet50"), "text": Bert})
+    return Features({"vision": 2048, "audio": audio, "text": 768}, {"vision": lambda: resnet("resnet50"), "text": Bert})
 
 
 def late(
@@ -215,27 +205,27 @@ def late(
     """A GRU of ``hidden`` units for each modality, its last states joined by ``fusion`` of MMBench's Table 1."""
     join = table1(fusion, hidden)
     summaries = [partial(Recurrent, hidden=units) for units in hidden]
-    return _joined(features, summaries, hidden, join, two_layers(int(join.width), head, out), drop)
+    return _joined(features, summaries, hidden, join, mlp(int(join.width), head, out), drop)
 
 
 def late_transformer(features: Features, widths: Sequence[int], head: int, out: int) -> nn.Module:
     """A transformer of ``widths`` for each modality, its last steps side by side."""
     summaries = [partial(Attentive, embed=width) for width in widths]
-    return _joined(features, summaries, widths, Concat(), two_layers(sum(widths), head, out))
+    return _joined(features, summaries, widths, Concat(), mlp(sum(widths), head, out))
 
 
 def tensor(features: Features, hidden: Sequence[int], out: int, drop: Sequence[str] = ()) -> nn.Module:
     """A GRU of ``hidden`` units and a linear layer for each modality, and their outer product, 5 x 20 x 80."""
     widths = (4, 19, 79)
     fusion = TensorFusion(widths)
-    return _joined(features, _projected(hidden, widths), widths, fusion, two_layers(fusion.width, 512, out), drop)
+    return _joined(features, _projected(hidden, widths), widths, fusion, mlp(fusion.width, 512, out), drop)
 
 
 def low_rank(features: Features, hidden: Sequence[int], out: int, drop: Sequence[str] = ()) -> nn.Module:
     """A GRU of ``hidden`` units and a linear layer for each modality, and their low-rank tensor product."""
     widths = (32, 32, 128)
     fusion = LowRankTensor(widths, 128, rank=32)
-    return _joined(features, _projected(hidden, widths), widths, fusion, two_layers(fusion.width, 512, out), drop)
+    return _joined(features, _projected(hidden, widths), widths, fusion, mlp(fusion.width, 512, out), drop)
 
 
 def transformer(
@@ -251,7 +241,7 @@ def early(
 ) -> nn.Module:
     """The features side by side at each step, and a GRU of ``hidden`` units."""
     width = sum(features.widths.values())
-    head = nn.Sequential(Recurrent(width, hidden), *two_layers(hidden, 512, out))
+    head = nn.Sequential(Recurrent(width, hidden), *mlp(hidden, 512, out))
     return _in_step(features, EarlyConcat(), head, steps, drop)
 
 
@@ -260,7 +250,7 @@ def early_transformer(
 ) -> nn.Module:
     """The features side by side at each step, and a transformer of 300 features."""
     width = sum(features.widths.values())
-    head = nn.Sequential(Attentive(width, 300), *two_layers(300, 128, out))
+    head = nn.Sequential(Attentive(width, 300), *mlp(300, 128, out))
     return _in_step(features, EarlyConcat(), head, steps, drop)
 
 
@@ -268,19 +258,19 @@ def factorized(features: Features, steps: int, out: int) -> nn.Module:
     """What the multimodal factorization model runs at inference: all states of a GRU for each modality, then 256."""
     latent = 256
     summaries = [partial(AllStates, hidden=30, steps=steps, out=latent) for _ in MODALITIES]
-    fusion = nn.Sequential(Concat(), two_layers(3 * latent, latent, latent // 2))
-    return _joined(features, summaries, [latent] * 3, fusion, two_layers(latent // 2, 20, out))
+    fusion = nn.Sequential(Concat(), mlp(3 * latent, latent, latent // 2))
+    return _joined(features, summaries, [latent] * 3, fusion, mlp(latent // 2, 20, out))
 
 
 def translation(width: int, out: int) -> nn.Module:
     """The text of a cyclic translation network, whose modalities have ``width`` features."""
-    return MultiModal({"text": Translation(width, 32)}, None, two_layers(32, 64, out))
+    return MultiModal({"text": Translation(width, 32)}, None, mlp(32, 64, out))
 
 
 def single(features: Features, name: str, hidden: int, out: int) -> nn.Module:
     """One modality: a GRU of ``hidden`` units and two linear layers."""
     encoder = features.summarised(name, partial(Recurrent, hidden=hidden))
-    return MultiModal({name: encoder}, None, two_layers(hidden, 512, out))
+    return MultiModal({name: encoder}, None, mlp(hidden, 512, out))
 
 
 def _projected(hidden: Sequence[int], widths: Sequence[int]) -> list[Summary]:

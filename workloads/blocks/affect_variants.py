@@ -158,11 +158,11 @@ class Recording:
         )
 
     def _prepare(self, modalities: Sequence[str], tokens: int, steps: int, image_size: int) -> torch.nn.Module:
-        from mmworkload.workloads.blocks.affect import Prepare, PrepareFrames
+        from mmworkload.workloads.blocks.affect import Prepare, prepare_frames
         from mmworkload.workloads.blocks.tokens import HashTokens
 
         make: dict[str, Callable[[], torch.nn.Module]] = {
-            "vision": lambda: PrepareFrames(image_size),
+            "vision": lambda: prepare_frames(image_size),
             "audio": lambda: self.listen(steps),
             "text": lambda: HashTokens(VOCABULARY, tokens),
         }

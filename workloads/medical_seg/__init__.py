@@ -120,7 +120,8 @@ FAMILY = Family(
             lambda fusion, drop: _networks().concat(SCANS, fusion, drop),
             {"fusion": fusion_parameter(), "drop": DROP},
             aliases=("late",),
-            notes="`fusion` joins the deepest maps, place by place; the maps of the other levels are concatenated.",
+            notes="Neither paper nor code has it: mmFormer without transformers. `fusion` joins the deepest maps, place"
+            " by place; the maps of the other levels are concatenated.",
         ),
         _variant(
             "early",

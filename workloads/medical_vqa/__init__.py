@@ -123,7 +123,36 @@ def _variant(
 
 
 def _text() -> dict[str, Parameter]:
-    return {"tokens": TOKENS, "vocabulary": VOCABULARY}
+    return {
+        "tokens": TOKENS,
+        "vocabulary": VOCABULARY,
+        "text_layers": Parameter(12, "layers of the text encoder", high=96),
+    }
+
+
+def _transformer(
+    tokens: int,
+    image_size: int,
+    vocabulary: int,
+    densenet: str,
+    text_layers: int,
+    layers: int,
+    decoder_layers: int,
+    drop: tuple[str, ...],
+) -> torch.nn.Module:
+    return _networks().transformer(tokens, image_size, vocabulary, densenet, text_layers, layers, decoder_layers, drop)
+
+
+def _cross_attention(
+    tokens: int,
+    image_size: int,
+    vocabulary: int,
+    densenet: str,
+    text_layers: int,
+    decoder_layers: int,
+    drop: tuple[str, ...],
+) -> torch.nn.Module:
+    return _networks().cross_attention(tokens, image_size, vocabulary, densenet, text_layers, decoder_layers, drop)
 
 
 def _region(name: str, glimpses: bool, source: str, **more: Any) -> Variant:
@@ -158,9 +187,7 @@ FAMILY = Family(
             BOTH,
             f"{TABLE} (DenseNet, RoBERTa, transformer, generation); sizes from {VILMEDIC}: image and transformer from"
             " config/MVQA/vqa.yml at the 224 pixels of config/RRG, decoder from config/RRG/baseline-mimic.yml",
-            lambda tokens, image_size, vocabulary, densenet, layers, decoder_layers, drop: _networks().transformer(
-                tokens, image_size, vocabulary, densenet, layers, decoder_layers, drop
-            ),
+            _transformer,
             {
                 **_text(),
                 "image_size": _image_size(224),
@@ -178,9 +205,7 @@ FAMILY = Family(
             "cross-attention",
             BOTH,
             f"{VILMEDIC}, config/RRS/biorobert_multi.yml with models/rrs/SumHugMulti.py (commit 3460604)",
-            lambda tokens, image_size, vocabulary, densenet, decoder_layers, drop: _networks().cross_attention(
-                tokens, image_size, vocabulary, densenet, decoder_layers, drop
-            ),
+            _cross_attention,
             {
                 **_text(),
                 "image_size": _image_size(224),
@@ -198,8 +223,8 @@ FAMILY = Family(
             "concat",
             BOTH,
             f"encoders of {TABLE}, each averaged or pooled to a vector; joined and classified as in {CODE}",
-            lambda vocabulary, densenet, answers, fusion, drop: _networks().concat(
-                vocabulary, densenet, answers, fusion, drop
+            lambda vocabulary, densenet, text_layers, answers, fusion, drop: _networks().concat(
+                vocabulary, densenet, text_layers, answers, fusion, drop
             ),
             {
                 **_text(),
@@ -255,7 +280,9 @@ FAMILY = Family(
             "text",
             ("text",),
             f"{VILMEDIC}, config/RRS/biomed-roberta-baseline-mimic.yml",
-            lambda vocabulary, decoder_layers: _networks().text_alone(vocabulary, decoder_layers),
+            lambda vocabulary, text_layers, decoder_layers: _networks().text_alone(
+                vocabulary, text_layers, decoder_layers
+            ),
             {**_text(), "answer": ANSWER, "decoder_layers": _decoder_layers(12)},
             aliases=("rrs",),
             notes="The encoder's pooler, which nobody reads, is left out.",

@@ -68,10 +68,10 @@ class ImageVector(nn.Module):
 class TextTokens(nn.Module):
     """Token ids [N, T] to [N, T, 768], RoBERTa-base; with ``pooled`` to [N, 768], its pooler on the first token."""
 
-    def __init__(self, vocabulary: int, pooled: bool = False) -> None:
+    def __init__(self, vocabulary: int, layers: int, pooled: bool = False) -> None:
         super().__init__()
         self.pooled = pooled
-        self.network = RobertaModel(_roberta(vocabulary), add_pooling_layer=pooled)
+        self.network = RobertaModel(_roberta(vocabulary, layers), add_pooling_layer=pooled)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         result = self.network(ids)
@@ -128,6 +128,7 @@ def small_decoder(vocabulary: int, layers: int) -> Decoder:
         num_attention_heads=12,
         max_position_embeddings=POSITIONS,
         layer_norm_eps=1e-5,
+        attn_implementation="sdpa",
         **_decoding(),
     )
     return Decoder(BertGenerationDecoder(config))
@@ -135,24 +136,27 @@ def small_decoder(vocabulary: int, layers: int) -> Decoder:
 
 def roberta_decoder(vocabulary: int, layers: int) -> Decoder:
     """RoBERTa-base with cross-attention in each layer and its language-model head."""
-    return Decoder(RobertaForCausalLM(_roberta(vocabulary, num_hidden_layers=layers, **_decoding())))
+    return Decoder(RobertaForCausalLM(_roberta(vocabulary, layers, **_decoding())))
 
 
 def _decoding() -> dict[str, Any]:
-    return {"is_decoder": True, "add_cross_attention": True, "use_cache": False, "attn_implementation": "sdpa"}
+    return {"is_decoder": True, "add_cross_attention": True, "use_cache": False}
 
 
-def _roberta(vocabulary: int, **more: Any) -> RobertaConfig:
+def _roberta(vocabulary: int, layers: int, **more: Any) -> RobertaConfig:
     return RobertaConfig(
         vocab_size=vocabulary,
         hidden_size=WIDTH,
         intermediate_size=3072,
+        num_hidden_layers=layers,
+        num_attention_heads=12,
         max_position_embeddings=POSITIONS,
         type_vocab_size=1,
         layer_norm_eps=1e-5,
         # The padding of the tokens that HashTokens makes.
         pad_token_id=0,
-        **{"num_hidden_layers": 12, "num_attention_heads": 12, "attn_implementation": "sdpa", **more},
+        attn_implementation="sdpa",
+        **more,
     )
 
 
@@ -179,13 +183,14 @@ def transformer(
     image_size: int,
     vocabulary: int,
     densenet: str,
+    text_layers: int,
     layers: int,
     decoder_layers: int,
     drop: tuple[str, ...],
 ) -> nn.Module:
     """Tokens of both modalities through one transformer; a decoder answers."""
     return Generator(
-        {"image": ImageTokens(densenet, norm=True), "text": TextTokens(vocabulary)},
+        {"image": ImageTokens(densenet, norm=True), "text": TextTokens(vocabulary, text_layers)},
         JoinTokens(Transformer(layers)),
         small_decoder(vocabulary, decoder_layers),
         _only(drop, image=((image_size // STRIDE) ** 2, WIDTH), text=(tokens, WIDTH)),
@@ -193,11 +198,17 @@ def transformer(
 
 
 def cross_attention(
-    tokens: int, image_size: int, vocabulary: int, densenet: str, decoder_layers: int, drop: tuple[str, ...]
+    tokens: int,
+    image_size: int,
+    vocabulary: int,
+    densenet: str,
+    text_layers: int,
+    decoder_layers: int,
+    drop: tuple[str, ...],
 ) -> nn.Module:
     """A RoBERTa decoder that attends to the tokens of both modalities, one after the other."""
     return Generator(
-        {"text": TextTokens(vocabulary), "image": ImageTokens(densenet, norm=False)},
+        {"text": TextTokens(vocabulary, text_layers), "image": ImageTokens(densenet, norm=False)},
         JoinTokens(),
         roberta_decoder(vocabulary, decoder_layers),
         _only(drop, image=((image_size // STRIDE) ** 2, WIDTH), text=(tokens, WIDTH)),
@@ -209,9 +220,9 @@ def image_alone(vocabulary: int, densenet: str, decoder_layers: int) -> nn.Modul
     return Generator({"image": ImageTokens(densenet, norm=False)}, None, roberta_decoder(vocabulary, decoder_layers))
 
 
-def text_alone(vocabulary: int, decoder_layers: int) -> nn.Module:
+def text_alone(vocabulary: int, text_layers: int, decoder_layers: int) -> nn.Module:
     """A RoBERTa decoder that attends to the question."""
-    return Generator({"text": TextTokens(vocabulary)}, None, roberta_decoder(vocabulary, decoder_layers))
+    return Generator({"text": TextTokens(vocabulary, text_layers)}, None, roberta_decoder(vocabulary, decoder_layers))
 
 
 class FirstToken(nn.Module):
@@ -232,12 +243,14 @@ def image_classifier(densenet: str, layers: int, answers: int) -> nn.Module:
     return MultiModal({"image": encoder}, None, FirstToken(answers))
 
 
-def concat(vocabulary: int, densenet: str, answers: int, fusion: str, drop: tuple[str, ...]) -> nn.Module:
+def concat(
+    vocabulary: int, densenet: str, text_layers: int, answers: int, fusion: str, drop: tuple[str, ...]
+) -> nn.Module:
     """One vector from each encoder, joined and classified."""
     image = ImageVector(densenet)
     join = table1(fusion, (image.width, WIDTH))
     return MultiModal(
-        {"image": image, "text": TextTokens(vocabulary, pooled=True)},
+        {"image": image, "text": TextTokens(vocabulary, text_layers, pooled=True)},
         join,
         _classifier(join.width, answers),
         _only(drop, image=(image.width,), text=(WIDTH,)),
@@ -331,7 +344,8 @@ def region(
 ) -> nn.Module:
     """The public code's network: ResNet-152 and LSTM, glimpses or a mean, joined and classified."""
     join = LookThenJoin(Glimpses() if glimpses else Mean(), fusion)
-    side = image_size // STRIDE
+    # A ResNet keeps the odd row that a DenseNet drops.
+    side = -(-image_size // STRIDE)
     return Masked(
         {"image": ImageMaps(), "text": QuestionLSTM(vocabulary)},
         join,

@@ -76,7 +76,7 @@ def _single(name: str) -> Variant:
     return UTTERANCE.variant(
         name,
         f"{TABLE}; one modality of {MMBENCH}",
-        lambda: _networks().single(name, "resnet50"),
+        lambda: _networks().single(name),
         (name,),
         aliases=(f"uni-{name}",),
     )

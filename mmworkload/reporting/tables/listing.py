@@ -2,28 +2,74 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.reporting.terminal import Cell, Prose, section, table
+from mmworkload.reporting.terminal import Cell, Items, Prose, facts, section, table
+from mmworkload.reporting.units import plural, si
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+STAND_IN = "stand-in"
+SOURCE_WIDTH = 36
+
 
 def list_tables(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[RenderableType]:
-    """One table for each kind in ``found``, which is the plain data of ``list --json``."""
-    makers = {"workloads": _workloads, "archs": _archs, "exporters": _exporters, "simulators": _simulators}
-    return [makers[kind](items) for kind, items in found.items()]
+    """The tables of each kind in ``found``, which is the plain data of ``list --json``."""
+    makers = {"archs": _archs, "exporters": _exporters, "simulators": _simulators}
+    tables: list[RenderableType] = []
+    for kind, items in found.items():
+        tables += _workloads(items) if kind == "workloads" else [makers[kind](items)]
+    return tables
 
 
-def _workloads(items: Sequence[Mapping[str, Any]]) -> RenderableType:
+def _workloads(items: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    variants = [variant for family in items for variant in family["variants"]]
+    stand_ins = any(variant["stand_ins"] for variant in variants)
+    lines = [f"{plural(len(items), 'workload')}, {plural(len(variants), 'variant')}; the first of each is its default."]
+    if stand_ins:
+        lines.append(f"{STAND_IN}: a part is not the source's own; mmworkload show NAME says which.")
+    return [section("Workloads", *lines), *(_family(family) for family in items)]
+
+
+def _family(family: Mapping[str, Any]) -> RenderableType:
+    name = family["name"]
+    known: list[tuple[str, str | Items]] = [("data set", family["dataset"])]
+    if family["dataset_url"]:
+        known.append(("from", family["dataset_url"]))
+    if family["batch"] != 1:
+        known.append(("batch", str(family["batch"])))
     rows: list[list[Cell]] = []
-    for family in items:
-        for variant in family["variants"]:
-            default = ", default" if variant["name"] == family["default"] else ""
-            rows.append([variant["name"], Prose(f"{family['description']}{default}"), Prose(variant["source"])])
-    return section("Workloads", table(["<name", "<what", "<source"], rows))
+    for variant in family["variants"]:
+        also = ", ".join(alias.removeprefix(f"{name}/") for alias in variant["aliases"])
+        marks = [STAND_IN] if variant["stand_ins"] else []
+        marks += [f"also {also}"] if also else []
+        rows.append(
+            [
+                variant["name"].removeprefix(f"{name}/"),
+                si(variant["macs"]),
+                si(variant["params"]),
+                Prose("\n".join([short_source(variant["source"]), *(["; ".join(marks)] if marks else [])])),
+            ]
+        )
+    # The heading of the first column goes before each name in it.
+    columns = [f"<{name}/", ">MACs", ">params", "<source"]
+    return section(f"{name}: {family['description']}", facts(known), table(columns, rows))
+
+
+def short_source(source: str) -> str:
+    """The first clauses of the first source, as far as they fit into a column: who says so, and in which table."""
+    first = source.partition(";")[0]
+    depth, best = 0, 0
+    for index, letter in enumerate(f"{first},"):
+        # A clause ends at a mark outside brackets, or in front of an opening bracket.
+        ends = depth == 0 and (letter in ",:" or (letter == "(" and index))
+        if ends and len(first[:index].rstrip()) <= SOURCE_WIDTH:
+            best = index
+        depth += (letter == "(") - (letter == ")")
+    return first[:best].rstrip() or textwrap.shorten(first, SOURCE_WIDTH, placeholder=" …")
 
 
 def _archs(items: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -73,11 +73,9 @@ def chain(call: Call) -> Lowered:
     """A chain of products, in the order that needs the fewest MACs (what torch does)."""
     values: list[Value] = call.tensors
     shapes = [value.shape for value in values]
-    rows = [shape[0] if len(shape) == 2 else 1 for shape in shapes]
-    sizes = [
-        rows[0],
-        *(shape[-1] if len(shape) == 2 else (shape[0] if i == 0 else 1) for i, shape in enumerate(shapes)),
-    ]
+    # A vector at the front is a row, at the end a column.
+    matrices = [shape if len(shape) == 2 else (1, *shape) if not i else (*shape, 1) for i, shape in enumerate(shapes)]
+    sizes = [matrices[0][0], *(shape[1] for shape in matrices)]
     count = len(values)
     best: dict[tuple[int, int], tuple[int, int]] = {(i, i): (0, i) for i in range(count)}
     for length in range(1, count):
@@ -105,7 +103,7 @@ def chain(call: Call) -> Lowered:
 
 @lowers("aten.linalg_matrix_power", "aten.matrix_power")
 def power(call: Call) -> Lowered:
-    """Repeated squaring: one product for each bit of the exponent but the highest, and one more for each that is set."""
+    """Repeated squaring: a product for each bit of the exponent but the highest, and one more for each that is set."""
     x, exponent = call["self"], abs(int(call["n"]))
     products = max(0, exponent.bit_length() - 1) + max(0, exponent.bit_count() - 1)
     if not products:

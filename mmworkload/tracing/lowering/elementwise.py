@@ -18,8 +18,8 @@ ELEMENTWISE = (
     "clamp_max", "clip", "maximum", "minimum", "fmax", "fmin", "lerp", "addcmul", "addcdiv", "nan_to_num", "hypot",
     "xlogy", "angle", "polar", "complex", "float_power", "copysign", "logaddexp", "logaddexp2", "ldexp", "deg2rad",
     "rad2deg", "lgamma", "digamma", "heaviside", "dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout",
-    "native_dropout", "cross", "linalg_cross", "frexp", "gcd", "lcm", "i0", "igamma", "igammac", "mvlgamma", "nextafter",
-    "polygamma", "renorm", "native_dropout_backward",
+    "native_dropout", "cross", "linalg_cross", "frexp", "gcd", "lcm", "i0", "igamma", "igammac", "mvlgamma",
+    "nextafter", "polygamma", "renorm", "native_dropout_backward",
     # comparison and logic
     "eq", "ne", "lt", "le", "gt", "ge", "greater", "less", "not_equal", "logical_and", "logical_or", "logical_not",
     "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "__and__", "__or__", "__xor__",

@@ -48,10 +48,10 @@ SCATTERS = (
 COMBINES = ("index_add", "index_reduce", "scatter_add", "scatter_reduce", "_unsafe_masked_index_put_accumulate")
 
 FILLS = (
-    "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "empty", "empty_like", "empty_strided", "empty_permuted",
-    "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "arange", "linspace", "logspace", "eye",
-    "rand", "randn", "rand_like", "randn_like", "randint", "randperm", "scalar_tensor", "fill", "zero",
-    "tril_indices", "triu_indices", "hann_window", "hamming_window", "randint_like",
+    "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "empty", "empty_like", "empty_strided",
+    "empty_permuted", "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "arange", "linspace",
+    "logspace", "eye", "rand", "randn", "rand_like", "randn_like", "randint", "randperm", "scalar_tensor", "fill",
+    "zero", "tril_indices", "triu_indices", "hann_window", "hamming_window", "randint_like",
 )  # fmt: skip
 
 

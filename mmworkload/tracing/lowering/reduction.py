@@ -39,7 +39,8 @@ def variance(call: Call) -> Lowered:
 
 @lowers(
     "aten.cumsum", "aten.cumprod", "aten.cummax", "aten.cummin", "aten.logcumsumexp", "aten.diff", "aten.multinomial",
-    "aten.bincount", "aten.histc", "aten.histogram", "aten.histogramdd", "aten.hash_tensor", "aten._softmax_backward_data",
+    "aten.bincount", "aten.histc", "aten.histogram", "aten.histogramdd", "aten.hash_tensor",
+    "aten._softmax_backward_data",
 )  # fmt: skip
 def scan(call: Call) -> Lowered:
     """One operation for each element (multinomial sums the probabilities up before it draws)."""

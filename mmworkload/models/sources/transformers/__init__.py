@@ -66,6 +66,7 @@ def find(rest: str, request: Request) -> Model:
 def _write(kind: type, configuration: Any, batch: int, name: str, given: Any) -> Sheet:
     """The call of ``kind`` with everything that it takes; ModelError names an argument that nothing here can make."""
     from mmworkload.models.sources.transformers.audio import audio
+    from mmworkload.models.sources.transformers.classes import runnable
     from mmworkload.models.sources.transformers.images import images
     from mmworkload.models.sources.transformers.room import room
     from mmworkload.models.sources.transformers.sheet import Sheet

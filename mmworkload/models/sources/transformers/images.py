@@ -60,14 +60,13 @@ def image_size(sheet: Sheet, step: int = 0) -> tuple[int, int]:
     if height != width:
         return height, width
     whole = step or (math.gcd(patch, height) if own is not None else 1)
-    if height % whole:
-        height = whole * max(1, round(height / whole))
+    given, height = height, whole * max(1, round(height / whole))
     smallest = max(whole, patch) if own is not None else max(32, whole)
     smallest = whole * math.ceil(smallest / whole)
     chosen = sheet.size(
         "image_size", height, "height and width of an image, in pixels", low=smallest, high=4096 // whole * whole, step=whole
     )
-    if chosen != height:
+    if chosen != given:
         for item in parts(sheet.configuration):
             if getattr(item, "image_size", None) == size:
                 item.image_size = chosen if isinstance(size, int) else type(size)([chosen, chosen])
@@ -149,7 +148,9 @@ def _tiles(sheet: Sheet) -> None:
 
 def _several(sheet: Sheet) -> None:
     """One image in each sample: pixels [batch, images, channels, height, width] with a mask of pixels."""
-    height, width = image_size(sheet)
+    # Patches are joined in squares of this side.
+    side = int(getattr(sheet.configuration, "scale_factor", None) or 1)
+    height, width = image_size(sheet, _patch(sheet) * side)
     shape = (sheet.batch, 1, channels(sheet), height, width)
 
     def fill() -> torch.Tensor:
