@@ -7,7 +7,7 @@ writes itself as JSON or YAML without loss, and converts to and from networkx an
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -229,9 +229,14 @@ class LayerGraph:
         wanted = list(patterns)
         if not wanted:
             return self
-        layers = tuple(layer for layer in self.layers if any(fnmatch.fnmatch(layer.stage, glob) for glob in wanted))
-        if not layers:
+        part = self.where(lambda layer: any(fnmatch.fnmatch(layer.stage, glob) for glob in wanted))
+        if not part.layers:
             raise UnknownNameError("stage", ", ".join(wanted), self.stages)
+        return part
+
+    def where(self, keep: Callable[[Layer], bool]) -> LayerGraph:
+        """The layers that ``keep`` is true of; what comes from outside becomes an input."""
+        layers = tuple(layer for layer in self.layers if keep(layer))
         chosen = {layer.name for layer in layers}
         inside = {tensor for layer in layers for tensor, _ in layer.writes}
         used = {tensor for layer in layers for tensor, _ in (*layer.reads, *layer.writes)}

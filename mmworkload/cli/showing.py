@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmworkload.cli.options import All, Json, Model, Only, command, model_options, print_json
 from mmworkload.models.names import Options
+
+if TYPE_CHECKING:
+    from mmworkload.graph import LayerGraph
+    from mmworkload.models import Model as Resolved
 
 
 @command
@@ -18,15 +25,41 @@ def show(
     only: Only = None,
     all_layers: All = False,
     why: Annotated[bool, typer.Option("--why", help="the rule that decided each layer's stage")] = False,
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="how each operator was treated, and its share of MACs and bytes")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="draw the stages into this .svg: lanes, merges, width by MACs")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Per stage and per layer: MACs, parameters, bytes, intensity, share; and how each operator was treated."""
-    from mmworkload import verbs
+    """What a model is; per stage and layer MACs, parameters, bytes, intensity, share; how operators were treated."""
+    resolved, graph = _traced(model, how)
+    graph = graph.only(only or ())
+    if plot is not None:
+        from mmworkload.reporting.stage_plot import write_plot
 
-    graph = verbs.trace(model, only=only or (), **how)
+        write_plot(graph, plot)
+        print(f"wrote {plot}", file=sys.stderr)
     if json:
         print_json(graph.to_dict())
         return
-    from mmworkload.reporting.tables import print_out, show_tables
+    from mmworkload.reporting.tables import coverage_tables, print_out, show_tables
 
-    print_out(*show_tables(graph, all_layers=all_layers, why=why))
+    if coverage:
+        print_out(*coverage_tables(graph))
+    else:
+        print_out(*show_tables(graph, model=resolved, all_layers=all_layers, why=why))
+
+
+def _traced(name: str, how: Options) -> tuple[Resolved | None, LayerGraph]:
+    """The model, with the parameters that can be set, and its graph; no model for what is traced already."""
+    from mmworkload import verbs
+
+    if Path(name).suffix in verbs.GRAPH_SUFFIXES or importlib.util.find_spec("torch") is None:
+        return None, verbs.trace(name, **how)
+    from mmworkload.models import resolve
+    from mmworkload.tracing import trace_model
+
+    resolved = resolve(name, **how)
+    return resolved, trace_model(resolved).graph

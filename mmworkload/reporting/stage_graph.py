@@ -63,14 +63,15 @@ def stage_graph(graph: LayerGraph) -> StageGraph:
     What a part of a graph reads from the rest is one input.
     """
     lanes = list(dict.fromkeys(item.modality for item in graph.inputs if item.role == "modality"))
+    key_of = _keys(graph)
     groups: dict[str, list[Layer]] = {}
     for layer in graph:
-        groups.setdefault(_key(layer), []).append(layer)
+        groups.setdefault(key_of[layer.name], []).append(layer)
     lanes += [lane for lane in map(_encoded, groups) if lane and lane not in lanes]
     inputs = _inputs(graph, lanes)
     stages = [_stage(graph, key, layers, lanes) for key, layers in groups.items()]
     source_of = {tensor: node.key for node, tensors in inputs for tensor in tensors}
-    source_of |= {tensor: _key(layer) for layer in graph for tensor, _ in layer.writes}
+    source_of |= {tensor: key_of[layer.name] for layer in graph for tensor, _ in layer.writes}
     nodes = (*(node for node, _ in inputs), *stages)
     links = _links(groups, source_of, [node.key for node in nodes])
     used = {key for link in links for key in (link.source, link.target)}
@@ -80,10 +81,22 @@ def stage_graph(graph: LayerGraph) -> StageGraph:
     return StageGraph(kept, links, tuple(lane for lane in lanes if lane in present), further)
 
 
-def _key(layer: Layer) -> str:
-    if layer.stage == PREPROCESS and layer.modality:
-        return f"{PREPROCESS}/{layer.modality}"
-    return layer.stage or "(none)"
+def _keys(graph: LayerGraph) -> dict[str, str]:
+    """Layer name to the key of its node."""
+    modality = {layer.name: layer.modality for layer in graph if layer.stage == PREPROCESS}
+    reached: dict[str, set[str]] = {}
+    # A constant, such as the places of tokens, belongs to the one modality that uses it.
+    for layer in reversed(graph.layers):
+        if layer.name in modality:
+            users = {user for tensor, _ in layer.writes for user in reached.get(tensor, ())}
+            if not modality[layer.name] and len(users) == 1:
+                (modality[layer.name],) = users
+            for tensor, _ in layer.reads:
+                reached.setdefault(tensor, set()).add(modality[layer.name])
+    return {
+        layer.name: f"{PREPROCESS}/{modality[layer.name]}" if modality.get(layer.name) else layer.stage or "(none)"
+        for layer in graph
+    }
 
 
 def _encoded(key: str) -> str:
@@ -117,13 +130,14 @@ def _inputs(graph: LayerGraph, lanes: Iterable[str]) -> list[tuple[Node, list[st
 
 def _stage(graph: LayerGraph, key: str, layers: list[Layer], lanes: list[str]) -> Node:
     totals = graph.totals(layers)
+    named = key.removeprefix(f"{PREPROCESS}/") if key.startswith(f"{PREPROCESS}/") else _encoded(key)
     modalities = {layer.modality for layer in layers}
     alone = next(iter(modalities)) if len(modalities) == 1 else ""
     written = {tensor for layer in layers for tensor, _ in layer.writes}
     return Node(
         key=key,
         name=key,
-        lane=_encoded(key) or (alone if alone in lanes else ""),
+        lane=named if named in lanes else alone if alone in lanes else "",
         macs=totals.macs,
         params=totals.params,
         output=not written.isdisjoint(graph.outputs),

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmworkload.arch import Architecture
-from mmworkload.errors import SimulationError, UnavailableError, UnknownNameError
+from mmworkload.errors import MmworkloadError, SimulationError, UnavailableError, UnknownNameError
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.plugins import plugins
 from mmworkload.problem import ROLES, Problem, Role
@@ -123,6 +123,8 @@ def simulate(
     role_bits: dict[Role, int] = arch.bits if dtype is None else dict.fromkeys(ROLES, DTYPE_BITS[dtype])
     bits = role_bits["input"]
 
+    traced = [part.graph for part in workload.parts]
+    workload = _on_device(workload)
     as_run: dict[str, Problem] = {}
     runs = 0
     for part in workload.parts:
@@ -156,7 +158,6 @@ def simulate(
         times = part.count if part.sequential else min(part.count, 1.0)
         path_s += times * critical_path_s(part.graph, latency_s)
     no_energy = any(row.energy_j is None for row in rows)
-    graphs = [part.graph for part in workload.parts]
     return Simulation(
         model=workload.name,
         simulator=chosen.simulator.name,
@@ -167,7 +168,7 @@ def simulate(
         arch_key=arch.key,
         bits=bits,
         precision=f"{bits} bits, native to {arch.name}" if dtype is None else f"{dtype}, forced",
-        traced_dtype=", ".join(dict.fromkeys(graph.dtype for graph in graphs)),
+        traced_dtype=", ".join(dict.fromkeys(graph.dtype for graph in traced)),
         layers=tuple(rows),
         critical_path_s=path_s,
         energy_by_component_j={} if no_energy else components,
@@ -177,8 +178,30 @@ def simulate(
         cache_hits=hits,
         failures=sum(bool(answer.note) for answer in answers.values()),
         seconds=time.monotonic() - start,
-        assumptions=tuple(dict.fromkeys(text for graph in graphs for layer in graph for text in layer.assumptions)),
+        assumptions=_assumptions(traced),
     )
+
+
+def _on_device(workload: Workload) -> Workload:
+    """Without the layers of the host. MmworkloadError when nothing is left."""
+    parts = tuple(
+        replace(part, graph=part.graph.where(lambda layer: layer.placement == "device")) for part in workload.parts
+    )
+    if any(part.graph.layers for part in workload.parts) and not any(part.graph.layers for part in parts):
+        raise MmworkloadError(f"{workload.name}: every layer runs on the host, which is measured and not simulated")
+    return replace(workload, parts=parts)
+
+
+def _assumptions(graphs: Iterable[LayerGraph]) -> tuple[str, ...]:
+    """What is known of the model, what its layers assume, and what was left to the host; each once."""
+    found: dict[str, None] = {}
+    for graph in graphs:
+        found.update(dict.fromkeys(graph.notes))
+        found.update(dict.fromkeys(text for layer in graph for text in layer.assumptions))
+        on_host = sum(layer.placement == "host" for layer in graph)
+        if on_host:
+            found[f"{on_host} layers run on the host, which is measured and not simulated"] = None
+    return tuple(found)
 
 
 @dataclass(frozen=True)

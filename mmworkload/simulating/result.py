@@ -83,7 +83,7 @@ class Simulation:
     runs: loop nests over all layers; unique_problems: different ones, each simulated once; cache_hits: of those,
     answers that were known; failures: of those, ones that the simulator could not answer.
     seconds: wall-clock time of this simulation.
-    assumptions: of the traced layers.
+    assumptions: notes of the model, assumptions of its layers, and what was left to the host.
     """
 
     model: str

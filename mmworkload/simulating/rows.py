@@ -91,8 +91,6 @@ def layer_row(
     # What the layer moves beyond the operands of its loop nests: all of it without any, else a bias or a mask.
     own_read, own_written = moved_bits(part.graph, layer, bits)
     total.add_vector(layer.vector_ops, max(0, own_read - nests_read), max(0, own_written - nests_written))
-    if layer.placement == "host":
-        notes.append("runs on the host; charged to this accelerator's vector unit")
     if layer.dead:
         notes.append("no output depends on it")
     row = LayerResult(

@@ -186,7 +186,7 @@ def _gaps(graph: LayerGraph, measurement: Measurement, rows: Sequence[LayerRow])
         floored=_part(row for row in rows if row.floored),
         ignored=_calls(graph, "ignored"),
         unknown=_calls(graph, "unknown"),
-        assumptions=tuple(dict.fromkeys(text for layer in graph for text in layer.assumptions)),
+        assumptions=tuple(dict.fromkeys([*graph.notes, *(text for layer in graph for text in layer.assumptions)])),
     )
 
 

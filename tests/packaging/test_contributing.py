@@ -22,7 +22,7 @@ def test_the_example_of_a_workload_is_a_workload(text: str, monkeypatch: pytest.
     assert block is not None
     module = ModuleType("example")
     exec(compile(block.group(1), "CONTRIBUTING.md", "exec"), module.__dict__)
-    monkeypatch.setattr(models, "families", lambda: {"example": module.FAMILY})
+    monkeypatch.setattr(models.names, "families", lambda: {"example": module.FAMILY})
 
     graph = trace_model(models.resolve("example", batch=2)).graph
 
@@ -41,7 +41,7 @@ def test_every_file_and_target_that_it_names_is_there(text: str, root: Path) -> 
     targets = set(re.findall(r"make ([a-z-]+)", text))
     makefile = (root / "Makefile").read_text()
 
-    assert {"mmworkload/problem.py", "workloads/av_mnist.py", "docs/json.md"} <= paths
+    assert {"mmworkload/problem.py", "workloads/av_mnist/", "docs/json.md"} <= paths
     assert [path for path in sorted(paths) if not (root / path).exists()] == []
     assert {"check", "test", "links"} <= targets
     assert [target for target in sorted(targets) if f"\n{target}:" not in makefile] == []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mmworkload.arch import Architecture
-from mmworkload.errors import UnavailableError, UnknownNameError
+from mmworkload.errors import MmworkloadError, UnavailableError, UnknownNameError
 from mmworkload.graph import Part, Workload
 from mmworkload.layer import Layer, Tensor, Work
 from mmworkload.problem import Mask, Problem, axis, gemm
@@ -230,11 +230,14 @@ def test_rows_carry_what_has_to_be_known_about_them(small: Architecture, make_gr
 
     result = simulate(graph, small, "roofline")
 
-    assert [row.note for row in result.layers] == [
-        "runs on the host; charged to this accelerator's vector unit",
-        "no output depends on it",
-    ]
-    assert result.assumptions == ("1000 proposals",)
+    assert [(row.layer, row.note) for row in result.layers] == [("unused", "no output depends on it")]
+    assert result.assumptions == ("1000 proposals", "1 layers run on the host, which is measured and not simulated")
+
+
+def test_what_runs_on_the_host_alone_is_not_simulated(small: Architecture, make_graph: Any) -> None:
+    graph = make_graph(layer("stft", op="stft", vector_ops=4, placement="host"))
+    with pytest.raises(MmworkloadError, match="every layer runs on the host, which is measured and not simulated"):
+        simulate(graph, small, "roofline")
 
 
 def two_encoders(make_graph: Any) -> Any:

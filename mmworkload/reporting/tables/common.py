@@ -11,12 +11,17 @@ TOP = 20
 Row = TypeVar("Row")
 
 
-def top(rows: Sequence[Row], size: Callable[[Row], Any], every: bool) -> tuple[list[Row], list[str]]:
-    """The rows to print and what to say about the others: all in program order, or the largest first."""
+def top(
+    rows: Sequence[Row], size: Callable[[Row], Any], every: bool, noun: str = "layer"
+) -> tuple[list[Row], list[str]]:
+    """The rows to print and what to say about the others: all in program order, or the largest first.
+
+    ``noun`` is what a row is called.
+    """
     if every or len(rows) <= TOP:
         return list(rows), []
     chosen = sorted(rows, key=size, reverse=True)[:TOP]
-    return chosen, [f"The {TOP} largest of {plural(len(rows), 'layer')}; --all lists every one."]
+    return chosen, [f"The {TOP} largest of {plural(len(rows), noun)}; --all lists every one."]
 
 
 def fraction(part: float, whole: float) -> str:

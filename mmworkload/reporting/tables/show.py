@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -100,11 +101,14 @@ def _stages(graph: LayerGraph) -> RenderableType:
         rows.append(row(stage or "(none)", layers))
         modalities = _grouped(layers, "modality")
         if len(modalities) > 1 and not stage.startswith("encoder/"):
-            rows += [row(f"  {modality or 'several'}", part) for modality, part in modalities.items()]
+            rows += [row(f"  {modality or 'other'}", part) for modality, part in modalities.items()]
     if len(stages) > 1:
         rows.append(row("total", list(graph)))
+    whole = graph.totals()
+    shared = whole.weight_bytes + whole.activation_bytes != sum(layer.bytes for layer in graph)
+    notes = ["MAC/B: a weight counts each time that it is read, and only what is read of it."] if shared else []
     columns = ["<stage", ">MACs", ">share", "<", ">params", ">weights", ">activ.", ">MAC/B"]
-    return section("Stages", table(columns, rows, tight=True))
+    return section("Stages", table(columns, rows, tight=True), *notes)
 
 
 def _grouped(layers: Iterable[Layer], attribute: str) -> dict[str, list[Layer]]:
@@ -116,15 +120,49 @@ def _grouped(layers: Iterable[Layer], attribute: str) -> dict[str, list[Layer]]:
 
 
 def _layers(graph: LayerGraph, every: bool) -> RenderableType:
-    chosen, notes = top(graph.layers, _size, every)
+    """Every layer; or the largest, those that do the same and differ in numbers of their name only as one."""
     total = graph.total_macs
+    groups = [[layer] for layer in graph] if every else list(_alike(graph).values())
+    chosen, notes = top(
+        groups, lambda layers: (len(layers) * layers[0].macs, len(layers) * layers[0].bytes), every, "row"
+    )
 
-    def row(layer: Layer) -> list[Cell]:
-        cells = [si(layer.macs), fraction(layer.macs, total), si(graph.params([layer])), si(layer.bytes, "B")]
-        return [Name(layer.name), Name(layer.op), *cells, _intensity(layer.macs, layer.bytes)]
+    def row(layers: list[Layer]) -> list[Cell]:
+        macs, moved = sum(layer.macs for layer in layers), sum(layer.bytes for layer in layers)
+        name = Name(_common_name([layer.name for layer in layers]))
+        sizes = [si(macs), fraction(macs, total), si(graph.params(layers))]
+        if every:
+            return [name, Name(layers[0].op), *sizes, si(moved, "B"), _intensity(macs, moved)]
+        return [name, str(len(layers)), Name(layers[0].op), *sizes, _intensity(macs, moved)]
 
-    columns = ["<layer", "<operator", ">MACs", ">share", ">params", ">bytes", ">MAC/B"]
-    return section("Layers", table(columns, [row(layer) for layer in chosen], tight=True), *notes)
+    columns = ["<layer", ">no.", "<operator", ">MACs", ">share", ">params", ">MAC/B"]
+    if every:
+        columns = ["<layer", "<operator", ">MACs", ">share", ">params", ">bytes", ">MAC/B"]
+    elif len(groups) < len(graph):
+        notes.insert(0, "Rows add up like layers (no.), whose names differ in numbers only (*).")
+    return section("Layers", table(columns, [row(layers) for layers in chosen], tight=True), *notes)
+
+
+def _alike(graph: LayerGraph) -> dict[tuple[object, ...], list[Layer]]:
+    """Layers of one stage that do the same work, and whose names differ in numbers only."""
+    groups: dict[tuple[object, ...], list[Layer]] = {}
+    for layer in graph:
+        same = (re.sub(r"\d+", "*", _first_call(layer.name)), layer.stage, layer.op, layer.work, layer.bytes)
+        groups.setdefault(same, []).append(layer)
+    return groups
+
+
+def _common_name(names: list[str]) -> str:
+    """The name with ``*`` for the numbers that are not the same in all of ``names``."""
+    if len(names) == 1:
+        return names[0]
+    parts = zip(*(re.split(r"(\d+)", _first_call(name)) for name in names), strict=True)
+    return "".join(part[0] if len(set(part)) == 1 else "*" for part in parts)
+
+
+def _first_call(name: str) -> str:
+    """The name without what tells a module's calls apart (path@1) and an operator's (path:op.1)."""
+    return re.sub(r"@\d+|(:\w+)\.\d+$", r"\1", name)
 
 
 def _rules(graph: LayerGraph, every: bool) -> RenderableType:

@@ -6,10 +6,10 @@ The inputs follow from the signature of the class's ``forward`` and from the con
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.errors import ModelError, UnavailableError
-from mmworkload.models.family import settle
+from mmworkload.errors import ModelError, UnavailableError, UnknownNameError
 from mmworkload.models.model import Model, Request
 from mmworkload.models.sources.settings import full_name
 
@@ -27,31 +27,36 @@ def find(rest: str, request: Request) -> Model:
     """
     try:
         from mmworkload.models.sources.transformers.classes import choose
-        from mmworkload.models.sources.transformers.configuration import read_configuration
+        from mmworkload.models.sources.transformers.configuration import quiet, read_configuration
         from mmworkload.models.sources.transformers.defaults import complete
     except (ImportError, RuntimeError) as error:
         raise UnavailableError(f"transformers cannot be imported ({error}): pip install 'mmworkload[trace]'") from error
     text, _, asked = rest.partition("#")
-    whole, in_file, is_file = read_configuration(text, request.name)
-    kind, configuration = choose(whole, asked, in_file, request.name)
-    notes = () if is_file else complete(whole)
-    batch = request.batch or 1
-    declared = _write(kind, configuration, batch, request.name, {})
-    settings = settle(declared.parameters, request.settings, request.name)
-    sheet = declared
-    if request.settings:
-        sheet = _write(kind, configuration, batch, request.name, settings)
-        # A size may leave less room for another one.
-        settle(sheet.parameters, settings, request.name)
+    with quiet():
+        whole, in_file, is_file = read_configuration(text, request.name)
+        notes = () if is_file else complete(whole)
+        kind, configuration = choose(whole, asked, in_file, request.name)
+        try:
+            sheet = _write(kind, configuration, request.batch or 1, request.name, request.settings)
+        except ModelError as error:
+            if is_file:
+                raise
+            raise ModelError(
+                f"{error}. The default configuration of {whole.model_type} may not fit together: give the path of a"
+                " config.json"
+            ) from error
+    for unknown in request.settings.keys() - sheet.parameters.keys():
+        raise UnknownNameError(f"parameter of {request.name}", unknown, sheet.parameters)
 
     def make(device: str) -> tuple[torch.nn.Module, Any]:
-        module = kind(copy.deepcopy(sheet.configuration))
+        with quiet():
+            module = kind(copy.deepcopy(sheet.configuration))
         return module, {name: argument.make() for name, argument in sheet.arguments.items()}
 
     return Model(
-        full_name(request.name, declared.parameters, settings),
+        full_name(request.name, sheet.parameters, sheet.settings),
         kind.__name__,
-        batch,
+        sheet.batch,
         request.dtype,
         make,
         tuple(argument.spec for argument in sheet.arguments.values()),
@@ -59,11 +64,11 @@ def find(rest: str, request: Request) -> Model:
         sample=request.inputs,
         notes=notes,
         parameters=sheet.parameters,
-        settings=settings,
+        settings=sheet.settings,
     )
 
 
-def _write(kind: type, configuration: Any, batch: int, name: str, given: Any) -> Sheet:
+def _write(kind: Any, configuration: Any, batch: int, name: str, given: Mapping[str, Any]) -> Sheet:
     """The call of ``kind`` with everything that it takes; ModelError names an argument that nothing here can make."""
     from mmworkload.models.sources.transformers.audio import audio
     from mmworkload.models.sources.transformers.classes import runnable

@@ -5,7 +5,17 @@ from __future__ import annotations
 from mmworkload.models.sources.transformers.sheet import Sheet
 
 AUDIO = ("audio_config", "audio_encoder_config", "audio_encoder", "encoder_config", "speech_config", "encoder")
-BANDS = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "n_mels", "mel_bins", "num_mels", "feature_size", "input_feat_size", "input_dim")
+BANDS = (
+    "num_mel_bins",
+    "input_feat_per_channel",
+    "feature_projection_input_dim",
+    "n_mels",
+    "mel_bins",
+    "num_mels",
+    "feature_size",
+    "input_feat_size",
+    "input_dim",
+)
 # One second of sound at 16 kHz.
 SAMPLES = 16000
 
@@ -22,7 +32,9 @@ def audio(sheet: Sheet) -> None:
         _spectrogram(sheet)
     if sheet.takes("input_values") and not (both and not waveform):
         if hasattr(part, "max_length") and hasattr(part, "num_mel_bins"):
-            frames = sheet.size("audio_frames", int(part.max_length), "frames of the spectrogram", low=16, high=int(part.max_length))
+            frames = sheet.size(
+                "audio_frames", int(part.max_length), "frames of the spectrogram", low=16, high=int(part.max_length)
+            )
             part.max_length = frames
             sheet.add("input_values", (sheet.batch, frames, int(part.num_mel_bins)))
             return
@@ -44,7 +56,8 @@ def _spectrogram(sheet: Sheet) -> None:
     positions = getattr(part, "max_source_positions", None)
     if sheet.takes("is_longer"):
         # One clip that is short enough not to be cropped and fused: [batch, 1, frames, bands].
-        frames = sheet.size("audio_frames", 1001, "frames of the spectrogram", low=64, high=part.spec_size**2 // bands)
+        longest = part.spec_size**2 // bands
+        frames = sheet.size("audio_frames", min(1001, longest), "frames of the spectrogram", low=16, high=longest)
         sheet.add("input_features", (sheet.batch, 1, frames, bands))
         sheet.values("is_longer", [[False]] * sheet.batch, "bool", role="mask")
     elif positions and hasattr(part, "num_mel_bins"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -45,7 +44,7 @@ TASKS = (
 )
 
 
-def choose(configuration: Any, asked: str, in_file: str, name: str) -> tuple[type, Any]:
+def choose(configuration: Any, asked: str, in_file: str, name: str) -> tuple[Any, Any]:
     """The class, and the configuration that it takes (``configuration`` or one inside it).
 
     ``asked`` by the user (``hf:clip#CLIPTextModel``) comes first, then the class that the configuration file names,
@@ -54,21 +53,20 @@ def choose(configuration: Any, asked: str, in_file: str, name: str) -> tuple[typ
     """
     import transformers
 
+    known = list(dict.fromkeys(_classes(configuration)))
     wanted = asked or in_file
-    known = list(_classes(configuration))
     if not wanted:
         if not known:
             raise ModelError(
                 f"{name}: transformers has no model for {configuration.model_type}; name a class after '#'"
             )
-        wanted = known[0]
+        return getattr(transformers, known[0]), configuration
     found = getattr(transformers, wanted, None)
-    if not inspect.isclass(found) or not hasattr(found, "config_class") or found.config_class is None:
-        raise UnknownNameError(f"class of {configuration.model_type}", wanted, dict.fromkeys(known))
+    takes = getattr(found, "config_class", None)
     for part in parts(configuration):
-        if isinstance(part, found.config_class):
+        if takes is not None and isinstance(part, takes):
             return found, part
-    raise UnknownNameError(f"class of {configuration.model_type}", wanted, dict.fromkeys(known))
+    raise UnknownNameError(f"class of {configuration.model_type}", wanted, known)
 
 
 def _classes(configuration: Any) -> Iterator[str]:
@@ -88,11 +86,15 @@ def _other_tables() -> list[str]:
 
 
 def runnable(configuration: Any, beside: type) -> list[str]:
-    """The classes next to ``beside`` that run on the configuration or on one inside it."""
-    kinds = tuple(type(part) for part in parts(configuration))
-    listed = {name: item for name, item in vars(sys.modules[beside.__module__]).items() if inspect.isclass(item)}
+    """The public classes next to ``beside`` that run on the configuration or on one inside it."""
+    import torch
+    import transformers
+
+    kinds = {type(part) for part in parts(configuration)}
     return [
         name
-        for name, item in listed.items()
-        if item is not beside and getattr(item, "config_class", None) in kinds and "forward" in vars(item)
+        for name, item in vars(sys.modules[beside.__module__]).items()
+        if getattr(item, "config_class", None) in kinds
+        and item.forward is not torch.nn.Module.forward
+        and hasattr(transformers, name)
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,8 @@ def read_configuration(text: str, name: str) -> tuple[Any, str, bool]:
         data = _load(path / "config.json" if path.is_dir() else path)
     elif "/" in text:
         raise ModelError(
-            f"{name}: there is no file or folder {text}. Nothing is downloaded: give a model type ({', '.join(types[:3])},"
-            " ...) or the path of a config.json"
+            f"{name}: there is no file or folder {text}. Nothing is downloaded: give a model type (clip,"
+            " llava, ...) or the path of a config.json"
         )
     else:
         raise UnknownNameError("model type of transformers", text, types)
@@ -47,6 +49,18 @@ def read_configuration(text: str, name: str) -> tuple[Any, str, bool]:
     return prepared(configuration), str(classes[0]), text not in types
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' remarks on kernels that are not installed and on token numbers."""
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text())
@@ -58,7 +72,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def prepared(configuration: Any) -> Any:
-    """``configuration`` for one forward pass: no cache comes out, and no backbone brings weights that are downloaded."""
+    """``configuration`` for one forward pass: no cache comes out, and no backbone brings downloaded weights."""
     for part in parts(configuration):
         if hasattr(part, "use_cache"):
             part.use_cache = False

@@ -16,9 +16,15 @@ def _repairs(configuration: Any) -> Iterator[str]:
     if vision is None or text is None:
         return
     # The width that the vision tower hands on is the language model's.
-    key = "out_hidden_size" if hasattr(vision, "out_hidden_size") else "hidden_size" if hasattr(vision, "embed_dim") else ""
+    key = (
+        "out_hidden_size"
+        if hasattr(vision, "out_hidden_size")
+        else "hidden_size"
+        if hasattr(vision, "embed_dim")
+        else ""
+    )
     width = getattr(text, "hidden_size", None)
-    if key and width and getattr(vision, key) != width and hasattr(vision, "spatial_merge_size"):
+    if key and width and hasattr(vision, "spatial_merge_size") and getattr(vision, key, width) != width:
         setattr(vision, key, width)
         yield f"vision_config.{key}={width}"
     # The tower's vectors are shuffled into fewer, wider ones, for which its projector is made.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 VISION = ("vision_config", "image_config", "vision_encoder_config", "vision_tower_config", "encoder")
 # Images of detectors and other models without a size of their own, as their processors make them; else 224.
 USUAL_SIZE = 224
+OWN_SIZE = ("image_size", "input_size", "img_size")
 SIZES = {"Detection": 800, "Segmentation": 512, "MaskGeneration": 1024}
 FRAMES = ("num_frames", "frames_per_clip", "max_num_frames", "video_length")
 
@@ -46,35 +47,47 @@ def images(sheet: Sheet) -> None:
 
 
 def image_size(sheet: Sheet, step: int = 0) -> tuple[int, int]:
-    """Height and width. The parameter ``image_size`` makes the model for another size: what the configuration says of
-    images follows it. ``step`` of 0 is the patch size."""
+    """Height and width in pixels. A square one is the parameter ``image_size``, a multiple of ``step`` (0 is the patch
+    size); the model is made for it: what the configuration says of images follows."""
     part = sheet.part(*VISION)
-    own = next((item for item in parts(part) if getattr(item, "image_size", None)), None)
-    usual = next((size for word, size in SIZES.items() if word in sheet.kind.__name__), USUAL_SIZE)
-    size = own.image_size if own is not None else usual
+    own = next((getattr(item, key) for item in parts(part) for key in OWN_SIZE if getattr(item, key, None)), None)
+    size = own or next((size for word, size in SIZES.items() if word in sheet.kind.__name__), USUAL_SIZE)
     if isinstance(size, dict):
         size = (size["height"], size["width"])
     height, width = (size, size) if isinstance(size, int) else tuple(size)
-    patch = sheet.look("patch_size", within=part, default=1)
-    patch = patch if isinstance(patch, int) else max(patch) if isinstance(patch, (list, tuple)) else 1
     if height != width:
         return height, width
-    whole = step or (math.gcd(patch, height) if own is not None else 1)
-    given, height = height, whole * max(1, round(height / whole))
-    smallest = max(whole, patch) if own is not None else max(32, whole)
-    smallest = whole * math.ceil(smallest / whole)
+    patch = sheet.look("patch_size", within=part, default=1)
+    patch = patch if isinstance(patch, int) else max(patch) if isinstance(patch, (list, tuple)) else 1
+    whole = step or (math.gcd(patch, height) if own else 1)
     chosen = sheet.size(
-        "image_size", height, "height and width of an image, in pixels", low=smallest, high=4096 // whole * whole, step=whole
+        "image_size",
+        whole * max(1, round(height / whole)),
+        "height and width of an image, in pixels",
+        low=whole * math.ceil(max(whole, patch if own else 32) / whole),
+        high=4096 // whole * whole,
+        step=whole,
     )
-    if chosen != given:
-        for item in parts(sheet.configuration):
-            if getattr(item, "image_size", None) == size:
-                item.image_size = chosen if isinstance(size, int) else type(size)([chosen, chosen])
+    if own and chosen != height:
+        _resize(sheet, own, chosen if isinstance(own, int) else type(own)([chosen, chosen]))
     return chosen, chosen
 
 
+def _resize(sheet: Sheet, before: Any, after: Any) -> None:
+    for part in parts(sheet.configuration):
+        for key in OWN_SIZE:
+            if getattr(part, key, None) == before:
+                setattr(part, key, after)
+                if hasattr(part, "image_embedding_size"):
+                    part.image_embedding_size = after // part.patch_size
+
+
 def channels(sheet: Sheet) -> int:
-    return int(sheet.look("num_channels", "in_channels", "in_chans", "num_input_channels", within=sheet.part(*VISION), default=3))
+    return int(
+        sheet.look(
+            "num_channels", "in_channels", "in_chans", "num_input_channels", within=sheet.part(*VISION), default=3
+        )
+    )
 
 
 def _patch(sheet: Sheet, default: int = 16) -> int:
@@ -182,10 +195,22 @@ def _resolutions(sheet: Sheet) -> None:
 def _flattened(sheet: Sheet) -> None:
     """Patches [batch, patches, 2 + channels x patch x patch], each behind its row and column."""
     part = sheet.part(*VISION)
-    patch = _patch(sheet)
     limit = int(sheet.look("seq_len", "max_num_patches", within=part, default=4096))
+    width = int(sheet.look("patch_embed_hidden_size", within=part) or channels(sheet) * _patch(sheet) ** 2)
     patches = sheet.size("patches", min(2048, limit), "patches that an image is cut into", high=limit)
-    sheet.add("flattened_patches", (sheet.batch, patches, 2 + channels(sheet) * patch * patch), modality="image")
+    shape = (sheet.batch, patches, 2 + width)
+    side = math.isqrt(patches - 1) + 1
+
+    def fill() -> torch.Tensor:
+        import torch
+
+        made = torch.randn(shape, device="cpu")
+        places = torch.arange(patches, device="cpu")
+        # Rows and columns count from 1; 0 is padding.
+        made[..., 0], made[..., 1] = 1 + places // side, 1 + places % side
+        return made
+
+    sheet.add("flattened_patches", shape, fill=fill)
 
 
 def _video(sheet: Sheet) -> None:

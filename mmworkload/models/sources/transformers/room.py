@@ -19,7 +19,7 @@ def room(sheet: Sheet) -> None:
     if not sheet.takes("input_ids"):
         return
     for method, names, kind in METHODS:
-        token = next((value for name in names if (value := getattr(sheet.configuration, name, None)) is not None), None)
-        count = sheet.features(method) if token is not None else 0
-        if count:
+        found = (getattr(sheet.configuration, name, None) for name in names)
+        token = next((value for value in found if value is not None), None)
+        if token is not None and (count := sheet.features(method)):
             sheet.placeholders.append(Placeholders(int(token), count, kind))

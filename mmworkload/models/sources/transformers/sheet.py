@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import ModelError
 from mmworkload.graph import InputInfo
-from mmworkload.models.family import InputSpec, Parameter, Setting
+from mmworkload.models.family import InputSpec, Parameter
 from mmworkload.models.model import guess, synthesize
 from mmworkload.models.sources.transformers.configuration import parts
 
@@ -42,17 +42,17 @@ class Placeholders:
 
 @dataclass
 class Sheet:
-    """Written twice: once to declare the sizes (``given`` is empty), once with the values that the user gave.
-
-    ``kind`` is the class, ``name`` what the user calls the model. ``given`` holds settled values of ``parameters``.
+    """``kind`` is the class, ``name`` what the user calls the model, ``given`` what he says of sizes. A size is a
+    parameter of the model from when it is asked for; ``settings`` has its value.
     """
 
-    kind: type
+    kind: Any
     configuration: Any
     batch: int
     name: str
-    given: Mapping[str, Setting] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
+    settings: dict[str, int] = field(default_factory=dict)
     arguments: dict[str, Argument] = field(default_factory=dict)
     placeholders: list[Placeholders] = field(default_factory=list)
 
@@ -61,7 +61,7 @@ class Sheet:
     @cached_property
     def signature(self) -> Mapping[str, inspect.Parameter]:
         """The arguments of ``forward`` by name."""
-        listed = inspect.signature(getattr(self.kind, "forward")).parameters.values()  # noqa: B009: not all types have it
+        listed = inspect.signature(self.kind.forward).parameters.values()
         return {
             item.name: item
             for item in listed
@@ -98,9 +98,11 @@ class Sheet:
     # --- writing ------------------------------------------------------------------------------------------------
 
     def size(self, name: str, default: int, help: str, *, low: int = 1, high: int = ANY, step: int = 1) -> int:
-        """The value of the size parameter ``name``, which this declares."""
-        self.parameters[name] = Parameter(default, help, low, high, step)
-        return int(str(self.given.get(name, default)))
+        """The value of the size parameter ``name``, which this declares. MmworkloadError when it is impossible."""
+        parameter = Parameter(default, help, low, high, step)
+        value = int(str(parameter.read(name, self.given.get(name, default))))
+        self.parameters[name], self.settings[name] = parameter, value
+        return value
 
     def add(
         self,
@@ -119,7 +121,7 @@ class Sheet:
             spec = InputSpec(name, shape, dtype, modality or guessed[0], role or guessed[1], high)
             self.arguments[name] = Argument(spec, fill)
 
-    def ones(self, name: str, shape: tuple[int, ...], dtype: str = "int64", **options: str) -> None:
+    def ones(self, name: str, shape: tuple[int, ...], dtype: str = "int64", modality: str = "", role: str = "") -> None:
         """A mask that keeps everything, or another tensor of ones."""
 
         def fill() -> torch.Tensor:
@@ -127,16 +129,16 @@ class Sheet:
 
             return torch.ones(shape, dtype=getattr(torch, dtype), device="cpu")
 
-        self.add(name, shape, dtype, fill=fill, **options)
+        self.add(name, shape, dtype, fill=fill, modality=modality, role=role)
 
-    def values(self, name: str, rows: list[Any], dtype: str = "int64", **options: str) -> None:
+    def values(self, name: str, rows: list[Any], dtype: str = "int64", modality: str = "", role: str = "") -> None:
         """A tensor with the values of nested lists; one row per sample where ``rows`` has one, repeated."""
         import torch
 
         def fill() -> torch.Tensor:
             return torch.tensor(rows, dtype=getattr(torch, dtype), device="cpu")
 
-        self.add(name, tuple(fill().shape), dtype, fill=fill, **options)
+        self.add(name, tuple(fill().shape), dtype, fill=fill, modality=modality, role=role)
 
     # --- asking the model itself --------------------------------------------------------------------------------
 
@@ -145,8 +147,14 @@ class Sheet:
         """The model on the meta device, to ask it for sizes."""
         import torch
 
-        with torch.device("meta"):
-            module: torch.nn.Module = self.kind(self.configuration)
+        try:
+            with torch.device("meta"):
+                module: torch.nn.Module = self.kind(self.configuration)
+        except Exception as error:
+            raise self.fail(
+                f"{self.kind.__name__} cannot be built from this configuration: {type(error).__name__}:"
+                f" {str(error).splitlines()[0][:300] if str(error) else ''}"
+            ) from error
         return module.eval()
 
     def features(self, method: str) -> int:
@@ -157,7 +165,9 @@ class Sheet:
         from mmworkload.tracing.program import make_fake
         from mmworkload.tracing.recorder import record
 
-        owner = next((item for item in (self.module, getattr(self.module, "model", None)) if hasattr(item, method)), None)
+        owner = next(
+            (item for item in (self.module, getattr(self.module, "model", None)) if hasattr(item, method)), None
+        )
         if owner is None:
             return 0
         known = inspect.signature(getattr(owner, method)).parameters

@@ -51,7 +51,9 @@ def _regions(sheet: Sheet) -> None:
     """Features of image regions, which a detector has found."""
     regions = sheet.size("regions", 36, "regions of the image", high=1024)
     sheet.add("visual_feats", (sheet.batch, regions, int(sheet.configuration.visual_feat_dim)), modality="image")
-    sheet.add("visual_pos", (sheet.batch, regions, int(sheet.configuration.visual_pos_dim)), modality="image", role="position")
+    sheet.add(
+        "visual_pos", (sheet.batch, regions, int(sheet.configuration.visual_pos_dim)), modality="image", role="position"
+    )
     sheet.ones("visual_attention_mask", (sheet.batch, regions))
 
 
