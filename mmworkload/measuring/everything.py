@@ -63,16 +63,20 @@ class Row:
 
 
 def plan(patterns: Sequence[str] = ()) -> list[Item]:
-    """Every variant whose name matches one of ``patterns`` (all without any): all at one batch size, then the next.
+    """Every variant whose name matches one of ``patterns`` (all without any), the default of each family first.
 
-    So a run that is cut short has every variant at batch 1. Raises UnknownNameError when nothing matches.
+    All are taken at one batch size, then at the next, so that a run that is cut short has every workload at batch 1.
+    Raises UnknownNameError when nothing matches.
     """
     from mmworkload.models import families
 
-    sizes: dict[str, set[int]] = {}
-    for family_name, family in families().items():
-        for variant in family.variants:
-            sizes[f"{family_name}/{variant.name}"] = {*BATCHES, family.default_batch}
+    variants = [
+        (rank > 0, f"{family_name}/{variant.name}", family.default_batch)
+        for family_name, family in families().items()
+        for rank, variant in enumerate(family.variants)
+    ]
+    variants.sort(key=lambda item: item[0])
+    sizes = {name: {*BATCHES, own_batch} for _, name, own_batch in variants}
     wanted = [name for name in sizes if not patterns or any(fnmatch.fnmatchcase(name, glob) for glob in patterns)]
     if not wanted:
         raise UnknownNameError("workload", " ".join(patterns), sizes)

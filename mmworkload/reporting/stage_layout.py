@@ -20,7 +20,7 @@ BAR = 12.0
 # The widest bar, and what is left of one without MACs.
 WIDEST, THINNEST = 62.0, 1.6
 _WIDEST_TEXT = 78.0
-_ABOVE_BAR = 9.5
+_ABOVE_BAR = 10.5
 _BETWEEN_ROWS = 5.0
 
 

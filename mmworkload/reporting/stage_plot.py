@@ -133,7 +133,7 @@ def _box(box: Box, color: str) -> Iterator[str]:
     tip = f"{node.name}: {node.macs:,} MACs, {plural(node.params, 'parameter')}"
     fill = color if node.macs else "#ffffff"
     yield _rect(box.x, box.y - BAR / 2, box.width, BAR, fill=fill, stroke=color, title=tip)
-    yield _text(box.name, box.x + box.indent, box.y - BAR / 2 - 2.5, size=FONT, bold=True)
+    yield _text(box.name, box.x + box.indent, box.y - BAR / 2 - 3.2, size=FONT, bold=True)
     for index, line in enumerate(box.lines):
         yield _text(line, box.x + box.indent, box.y + BAR / 2 + (index + 1) * LINE - 0.8)
 

@@ -14,7 +14,7 @@ from mmworkload.reporting.units import si
 ARROW = 5.0
 _GAP = 9.0
 _TRUNK = 3.5
-_OUTPUT = ARROW + 6
+_OUTPUT = 3 * ARROW
 _CHANNEL = SMALL + 4
 # Two wires that end at one bar, or run to and fro between two.
 _APART = 6.0
@@ -128,14 +128,18 @@ class _Drawer:
         return {self.boxes[link.source].column for link in self.around[target]}
 
     def _gap(self, column: int) -> float:
-        texts = [
-            text_width(text, SMALL)
+        """The room after a column. A label begins behind its source's bar, or behind the trunks if there are any."""
+        leaving, arriving = (_TRUNK * len(found) for found in (self.leaving[column], self.arriving.get(column + 1, ())))
+        ends = [
+            (self.ends[column] + leaving if leaving else self.boxes[link.source].right)
+            + text_width(text, SMALL)
+            + (ARROW if link.back_bytes is not None else 0.0)
             for link in self.direct
-            if self.boxes[link.source].column == column or self.boxes[link.target].column == column + 1
+            if self.boxes[link.target].column == column + 1
             for text, _ in self._passing(link)
+            if text
         ]
-        trunks = len(self.leaving[column]) + len(self.arriving.get(column + 1, ()))
-        return max(_GAP, max(texts, default=0.0) + ARROW + 3) + trunks * _TRUNK
+        return max(_GAP + leaving, max(ends, default=0.0) + ARROW + 5 - self.ends[column]) + arriving
 
     def _passing(self, link: Link) -> list[tuple[str, bool]]:
         """(bytes, whether onward) for each direction; the bytes of an input are written beside it."""
@@ -192,24 +196,16 @@ class _Drawer:
         return f"M{point(x1, y1)} H{number(left)} C{point(middle, y1)} {point(middle, y2)} {point(x2, y2)}"
 
     def _label(self, text: str, link: Link, y1: float, y2: float, *, below: bool) -> None:
-        """Writes at the source or at the target, above the wire or below, where nothing is written yet; else nowhere:
+        """Writes at the target or at the source, above the wire or below, where nothing is written yet; else nowhere:
         the tooltip still says it."""
-        if not text:
-            return
         source, target = self.boxes[link.source], self.boxes[link.target]
-        width = text_width(text, SMALL)
-        left = self.ends[source.column] + len(self.leaving[source.column]) * _TRUNK + 2
-        if sum(link.back_bytes is not None for link in self.links if link.source == source.node.key):
-            left += ARROW
-        right = target.x - len(self.arriving[target.column]) * _TRUNK - ARROW - 1 - width
-        ends = [(left, y1), (right, y2)]
-        if sum(other.source == link.source for other in self.direct) > 1:
-            ends.reverse()
+        right = target.x - len(self.arriving[target.column]) * _TRUNK - ARROW - 1.5 - text_width(text, SMALL)
+        left = source.right + len(self.leaving[source.column]) * _TRUNK + ARROW
         sides = (_DOWN, _UP) if below else (_UP, _DOWN)
-        for x, y in ends:
+        for x, y in ((right, y2), (left, y1)):
             for side in sides:
                 label = Label(text, x, y + side)
-                if not any(_collide(label, other) for other in self.labels):
+                if text and not any(_collide(label, other) for other in self.labels):
                     self.labels.append(label)
                     return
 
@@ -253,7 +249,7 @@ class _Drawer:
         sources = {link.source for link in self.links}
         for key, box in self.boxes.items():
             if box.node.output and key not in sources:
-                end = self.ends[box.column] + _OUTPUT
+                end = box.right + _OUTPUT
                 path = f"M{point(box.right, box.y)} H{number(end - ARROW)}"
                 self.wires.append(Wire(box.node, path, ((end, box.y, True),), f"output of {box.node.name}"))
 

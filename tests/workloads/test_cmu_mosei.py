@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ BERT: Total = (4_293_402_624, 109_482_240)
 
 
 def linear(*widths: int) -> Total:
-    pairs = list(zip(widths[:-1], widths[1:], strict=True))
+    pairs = list(pairwise(widths))
     return sum(a * b for a, b in pairs), sum(a * b + b for a, b in pairs)
 
 
@@ -77,7 +78,13 @@ def totals(item: LayerGraph) -> dict[str, Total]:
     return {stage: (total.macs, total.params) for stage, total in item.stages.items()}
 
 
-@pytest.mark.parametrize("name", TOTALS)
+# What stands alone there is part of ``concat`` too.
+SLOW = ("vision", "text")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TOTALS]
+)
 def test_macs_and_parameters_of_each_stage(name: str) -> None:
     item = graph(name)
     assert totals(item) == TOTALS[name]
@@ -116,6 +123,7 @@ def test_the_work_of_the_encoders_is_proportional_to_the_steps(steps: int) -> No
     assert found["head"] == TOTALS["concat-mmbench"]["head"]
 
 
+@pytest.mark.slow
 def test_frames_and_tokens_are_set_apart() -> None:
     found = totals(graph("vision?frames=3"))
     assert found["encoder/vision"] == add((3 * FRAME[0], FRAME[1]), gru(2048, 70, 3))
@@ -182,7 +190,7 @@ def test_a_waveform_becomes_the_features_of_each_step() -> None:
     bins, bands = 257, 128
     macs = frames * (bands * bins + 20 * bands + bins)
     assert item.stages["preprocess"].macs == macs
-    assert [(info.name, info.shape) for info in item.inputs] == [("audio", (1, 50 * 3200))]
+    assert [(info.modality, info.shape) for info in item.inputs] == [("audio", (1, 50 * 3200))]
     assert {stage: total for stage, total in totals(item).items() if stage != "preprocess"} == TOTALS["audio"]
     assert {"stft", "cumsum"} <= {layer.op for layer in item if layer.stage == "preprocess"}
 
