@@ -25,6 +25,28 @@ _BETWEEN_ROWS = 5.0
 
 
 @dataclass(frozen=True)
+class Text:
+    """A line of text whose baseline begins at (x, y)."""
+
+    text: str
+    x: float
+    y: float
+    size: float = SMALL
+    bold: bool = False
+
+    def covers(self, other: Text) -> bool:
+        """Whether the two need the same room."""
+        first, second = self._room, other._room
+        return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+
+    @property
+    def _room(self) -> tuple[float, float, float, float]:
+        """The left, upper, right and lower edge: letters rise by 0.72 of their size and hang by 0.2."""
+        width = text_width(self.text, self.size, bold=self.bold)
+        return self.x, self.y - 0.72 * self.size, self.x + width, self.y + 0.2 * self.size
+
+
+@dataclass(frozen=True)
 class Box:
     """A node in its place: a bar of width ``width`` around ``y``, or for an input lines of text around ``y``.
 
@@ -74,6 +96,17 @@ class Box:
     def text_width(self) -> float:
         lines = [text_width(line, SMALL) for line in self.lines]
         return self.indent + max(text_width(self.name, FONT, bold=True), *lines)
+
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        """The name and the lines, in their places."""
+        x = self.x + self.indent
+        if self.node.is_input:
+            first = self.y - self._half_input + FONT + 0.6
+            name, below = Text(self.name, x, first, FONT, bold=True), first
+        else:
+            name, below = Text(self.name, x, self.y - BAR / 2 - 3.2, FONT, bold=True), self.y + BAR / 2 - 0.8
+        return name, *(Text(line, x, below + (index + 1) * LINE) for index, line in enumerate(self.lines))
 
     def moved(self, down: float) -> Box:
         return replace(self, y=self.y + down, spine=(self.spine[0] + down, self.spine[1] + down))

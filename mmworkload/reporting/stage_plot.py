@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mmworkload.errors import FormatError
 from mmworkload.files import write_atomic
 from mmworkload.reporting.stage_graph import Node, StageGraph, stage_graph
-from mmworkload.reporting.stage_layout import BAR, FONT, LINE, SMALL, THINNEST, Box, place
+from mmworkload.reporting.stage_layout import BAR, FONT, LINE, SMALL, THINNEST, Box, Text, place
 from mmworkload.reporting.stage_wires import ARROW, Drawing, Wire, draw, number, point
 from mmworkload.reporting.text_width import shorten, text_width
 from mmworkload.reporting.units import plural, share, si
@@ -65,8 +65,8 @@ def render(graph: LayerGraph) -> str:
         f"<desc>{html.escape(_spoken(graph))}</desc>",
         f'<rect width="{number(whole[0])}" height="{number(whole[1])}" fill="#ffffff"/>',
         f'<g transform="translate({point(MARGIN, MARGIN)})">',
-        _text(shorten(graph.model, width, FONT + 0.5, bold=True), 0, FONT, size=FONT + 0.5, bold=True),
-        _text(sums, 0, FONT + LINE + 0.5),
+        _text(Text(shorten(graph.model, width, FONT + 0.5, bold=True), 0, FONT, FONT + 0.5, bold=True)),
+        _text(Text(sums, 0, FONT + LINE + 0.5)),
         f'<g transform="translate({point(0, top)})">',
         *_body(stages, drawing),
         "</g>",
@@ -105,7 +105,7 @@ def _body(stages: StageGraph, drawing: Drawing) -> Iterator[str]:
     for box in drawing.boxes:
         yield from _box(box, ink(box.node))
     for label in drawing.labels:
-        yield _text(label.text, label.x, label.y)
+        yield _text(label)
 
 
 def _wire(wire: Wire, color: str) -> Iterator[str]:
@@ -120,11 +120,9 @@ def _wire(wire: Wire, color: str) -> Iterator[str]:
 
 
 def _box(box: Box, color: str) -> Iterator[str]:
+    for text in box.texts:
+        yield _text(text)
     if box.node.is_input:
-        y = box.above + FONT + 0.6
-        yield _text(box.name, box.x, y, size=FONT, bold=True)
-        for index, line in enumerate(box.lines):
-            yield _text(line, box.x, y + (index + 1) * LINE)
         return
     node = box.node
     if box.merges:
@@ -133,9 +131,6 @@ def _box(box: Box, color: str) -> Iterator[str]:
     tip = f"{node.name}: {node.macs:,} MACs, {plural(node.params, 'parameter')}"
     fill = color if node.macs else "#ffffff"
     yield _rect(box.x, box.y - BAR / 2, box.width, BAR, fill=fill, stroke=color, title=tip)
-    yield _text(box.name, box.x + box.indent, box.y - BAR / 2 - 3.2, size=FONT, bold=True)
-    for index, line in enumerate(box.lines):
-        yield _text(line, box.x + box.indent, box.y + BAR / 2 + (index + 1) * LINE - 0.8)
 
 
 def _footer(stages: StageGraph, scale: float, width: float) -> Iterator[str]:
@@ -145,10 +140,10 @@ def _footer(stages: StageGraph, scale: float, width: float) -> Iterator[str]:
         length = macs * scale
         yield (
             f'<path d="M0 1 V5 M0 3 H{number(length)} M{number(length)} 1 V5" fill="none" stroke="{_INK}"'
-            f' stroke-width="0.7"/>' + _text(f"{si(macs, 'MAC')}; arrows: bytes that pass", length + 4, 5.2)
+            f' stroke-width="0.7"/>' + _text(Text(f"{si(macs, 'MAC')}; arrows: bytes that pass", length + 4, 5.2))
         )
     if stages.further_inputs:
-        yield _text(shorten(f"not drawn: {', '.join(stages.further_inputs)}", width, SMALL), 0, 5.2)
+        yield _text(Text(shorten(f"not drawn: {', '.join(stages.further_inputs)}", width, SMALL), 0, 5.2))
 
 
 def _round_below(value: float) -> int:
@@ -157,10 +152,10 @@ def _round_below(value: float) -> int:
     return max((step * power for step in (1, 2, 5) if step * power <= value), default=1)
 
 
-def _text(text: str, x: float, y: float, *, size: float = SMALL, bold: bool = False) -> str:
-    weight = ' font-weight="bold"' if bold else ""
-    place = f'x="{number(x)}" y="{number(y)}" font-size="{number(size)}" fill="{_INK}"{weight}'
-    return f"<text {place}>{html.escape(text)}</text>"
+def _text(line: Text) -> str:
+    weight = ' font-weight="bold"' if line.bold else ""
+    place = f'x="{number(line.x)}" y="{number(line.y)}" font-size="{number(line.size)}" fill="{_INK}"{weight}'
+    return f"<text {place}>{html.escape(line.text)}</text>"
 
 
 def _rect(x: float, y: float, width: float, height: float, *, fill: str, stroke: str = "", title: str = "") -> str:

@@ -7,28 +7,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from mmworkload.reporting.stage_graph import Link, Node, StageGraph
-from mmworkload.reporting.stage_layout import BAR, SMALL, Box, Placed, is_clear
+from mmworkload.reporting.stage_layout import BAR, SMALL, Box, Placed, Text, is_clear
 from mmworkload.reporting.text_width import text_width
 from mmworkload.reporting.units import si
 
 ARROW = 5.0
 _GAP = 9.0
 _TRUNK = 3.5
+_BEND = 14.0
 _OUTPUT = 3 * ARROW
 _CHANNEL = SMALL + 4
 # Two wires that end at one bar, or run to and fro between two.
 _APART = 6.0
 # A baseline that is so far from its wire: above, and below.
 _UP, _DOWN = -1.6, SMALL - 0.6
-
-
-@dataclass(frozen=True)
-class Label:
-    """A text whose baseline begins at (x, y)."""
-
-    text: str
-    x: float
-    y: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ class Drawing:
     height: float
     boxes: tuple[Box, ...]
     wires: tuple[Wire, ...]
-    labels: tuple[Label, ...]
+    labels: tuple[Text, ...]
     dots: tuple[tuple[float, float], ...]
     lanes: dict[str, tuple[float, float]]
     lanes_width: float
@@ -76,7 +68,7 @@ class _Drawer:
             else:
                 self.around.setdefault(link.target, []).append(link)
         self.wires: list[Wire] = []
-        self.labels: list[Label] = []
+        self.labels: list[Text] = []
         self.dots: list[tuple[float, float]] = []
 
     def _is_direct(self, link: Link) -> bool:
@@ -128,24 +120,39 @@ class _Drawer:
         return {self.boxes[link.source].column for link in self.around[target]}
 
     def _gap(self, column: int) -> float:
-        """The room after a column. A label begins behind its source's bar, or behind the trunks if there are any."""
+        """The room after a column. A label begins behind its source's bar, or behind trunks and bends where there are
+        any."""
         leaving, arriving = (_TRUNK * len(found) for found in (self.leaving[column], self.arriving.get(column + 1, ())))
+        here = [link for link in self.direct if self.boxes[link.target].column == column + 1]
+        bend = _BEND if any(self._bends(link) for link in here) else 0.0
         ends = [
-            (self.ends[column] + leaving if leaving else self.boxes[link.source].right)
+            (self.ends[column] + leaving + bend if leaving or bend else self.boxes[link.source].right)
             + text_width(text, SMALL)
             + (ARROW if link.back_bytes is not None else 0.0)
-            for link in self.direct
-            if self.boxes[link.target].column == column + 1
+            for link in here
             for text, _ in self._passing(link)
             if text
         ]
-        return max(_GAP + leaving, max(ends, default=0.0) + ARROW + 5 - self.ends[column]) + arriving
+        return max(_GAP + leaving + bend, max(ends, default=0.0) + ARROW + 5 - self.ends[column]) + arriving
+
+    def _bends(self, link: Link) -> bool:
+        return abs(self._exit(link) - self._entry(link)) > 0.05
 
     def _passing(self, link: Link) -> list[tuple[str, bool]]:
-        """(bytes, whether onward) for each direction; the bytes of an input are written beside it."""
-        sizes = [(link.bytes, True), (link.back_bytes, False)]
+        """(bytes, whether onward) for each direction; the bytes of an input are written beside it, and where many wires
+        end side by side, their sum at the first of them."""
+        onward = link.bytes
+        arrivals = self._arrivals(link.target)
+        if onward is not None and len(arrivals) > 2 and not self.boxes[link.target].merges:
+            onward = sum(other.bytes or 0 for other in arrivals) if link == arrivals[0] else 0
         silent = self.boxes[link.source].node.is_input
-        return [("" if silent or not size else si(size, "B"), onward) for size, onward in sizes if size is not None]
+        sizes = [(onward, True), (link.back_bytes, False)]
+        return [("" if silent or not size else si(size, "B"), ahead) for size, ahead in sizes if size is not None]
+
+    def _arrivals(self, target: str) -> list[Link]:
+        """The direct links that end at ``target``, from the uppermost source to the lowest."""
+        links = [link for link in self.direct if link.target == target]
+        return sorted(links, key=lambda link: self.boxes[link.source].y)
 
     # --- wires ----------------------------------------------------------------------------------------------------
 
@@ -174,26 +181,24 @@ class _Drawer:
         source, target = self.boxes[link.source], self.boxes[link.target]
         if target.merges:
             return min(max(source.y, target.spine[0]), target.spine[1])
-        others = sorted(
-            (other for other in self.direct if other.target == link.target), key=lambda item: self.boxes[item.source].y
-        )
-        return target.y + self._beside(others.index(link), link.target)
+        return target.y + self._beside(self._arrivals(link.target).index(link), link.target)
 
     def _beside(self, index: int, target: str) -> float:
         """How far below the middle of a bar the wire with this number ends; that of the channel is the last."""
-        count = sum(link.target == target for link in self.direct) + (target in self.around)
+        count = len(self._arrivals(target)) + (target in self.around)
         if count == 2 and target in self.around:
             # The only direct wire stays straight.
             return index * BAR / 3
         return (index - (count - 1) / 2) * min(_APART, BAR / count)
 
     def _path(self, x1: float, y1: float, x2: float, y2: float, column: int) -> str:
-        """Level as far as the columns reach, and where the ends differ in height an S in the gap before ``column``."""
+        """Level, but for an S right behind the column before ``column`` where the ends differ in height."""
         if abs(y1 - y2) < 0.05:
             return f"M{point(x1, y1)} H{number(x2)}"
-        left = max(x1, self.ends[column - 1])
-        middle = (left + x2) / 2
-        return f"M{point(x1, y1)} H{number(left)} C{point(middle, y1)} {point(middle, y2)} {point(x2, y2)}"
+        left = max(x1, self.ends[column - 1] + len(self.leaving[column - 1]) * _TRUNK)
+        middle, right = left + _BEND / 2, left + _BEND
+        curve = f"C{point(middle, y1)} {point(middle, y2)} {point(right, y2)}"
+        return f"M{point(x1, y1)} H{number(left)} {curve} H{number(x2)}"
 
     def _label(self, text: str, link: Link, y1: float, y2: float, *, below: bool) -> None:
         """Writes at the target or at the source, above the wire or below, where nothing is written yet; else nowhere:
@@ -201,19 +206,20 @@ class _Drawer:
         source, target = self.boxes[link.source], self.boxes[link.target]
         right = target.x - len(self.arriving[target.column]) * _TRUNK - ARROW - 1.5 - text_width(text, SMALL)
         left = source.right + len(self.leaving[source.column]) * _TRUNK + ARROW
+        written = [line for box in self.boxes.values() for line in box.texts]
         sides = (_DOWN, _UP) if below else (_UP, _DOWN)
         for x, y in ((right, y2), (left, y1)):
             for side in sides:
-                label = Label(text, x, y + side)
-                if text and not any(_collide(label, other) for other in self.labels):
+                label = Text(text, x, y + side)
+                if text and not any(label.covers(other) for other in (*self.labels, *written)):
                     self.labels.append(label)
                     return
 
     def _channel_wire(self, target: str, y: float) -> None:
         """From the right ends of all sources down into the channel at ``y``, along it, and up to the target."""
         box, links = self.boxes[target], self.around[target]
-        count = sum(link.target == target for link in self.direct)
-        entry = box.spine[1] + BAR / 4 if box.merges else box.y + self._beside(count, target)
+        last = len(self._arrivals(target))
+        entry = box.spine[1] + BAR / 4 if box.merges else box.y + self._beside(last, target)
         up = box.x - ARROW - (1 + self.arriving[box.column].index(target)) * _TRUNK
         paths, heads, downs = [], [(box.x, entry, True)], []
         for link in links:
@@ -232,7 +238,7 @@ class _Drawer:
         onward = [link.bytes for link in links if link.bytes is not None]
         back = [link.back_bytes for link in links if link.back_bytes is not None]
         text = " and ".join(si(sum(sizes), "B") + word for sizes, word in ((onward, ""), (back, " back")) if sizes)
-        self.labels.append(Label(text, max(downs) + 3, y + _UP))
+        self.labels.append(Text(text, max(downs) + 3, y + _UP))
         nodes = [self.boxes[link.source].node for link in links]
         alone = nodes[0] if len({node.lane for node in nodes}) == 1 else None
         self.wires.append(Wire(alone, " ".join(paths), tuple(heads), _tooltip(links)))
@@ -252,11 +258,6 @@ class _Drawer:
                 end = box.right + _OUTPUT
                 path = f"M{point(box.right, box.y)} H{number(end - ARROW)}"
                 self.wires.append(Wire(box.node, path, ((end, box.y, True),), f"output of {box.node.name}"))
-
-
-def _collide(first: Label, second: Label) -> bool:
-    apart = first.x > second.x + text_width(second.text, SMALL) or second.x > first.x + text_width(first.text, SMALL)
-    return not apart and abs(first.y - second.y) < SMALL - 0.5
 
 
 def _tooltip(links: Iterable[Link]) -> str:
