@@ -168,8 +168,13 @@ class _Drawer:
             x1, x2 = (begin, target.x - ARROW) if onward else (begin + ARROW, target.x)
             paths.append(self._path(x1, a, x2, b, target.column))
             heads.append((target.x, b, True) if onward else (begin, a, False))
-            self._label(text, link, a, b, below=index == 1)
+            self._label(text, link, a, b, below=index == 1 or self._last_of_several(link))
         self.wires.append(Wire(source.node, " ".join(paths), tuple(heads), _tooltip([link])))
+
+    def _last_of_several(self, link: Link) -> bool:
+        """Whether other wires end above this one at the same bar."""
+        arrivals = self._arrivals(link.target)
+        return len(arrivals) > 1 and link == arrivals[-1] and not self.boxes[link.target].merges
 
     def _exit(self, link: Link) -> float:
         source, target = self.boxes[link.source], self.boxes[link.target]

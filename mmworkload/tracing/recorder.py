@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from mmworkload.errors import ModelError
 from mmworkload.graph import InputInfo
-from mmworkload.layer import Tensor
+from mmworkload.layer import Tensor, TensorKind
 from mmworkload.tracing.ledger import Ledger, Walked, operator_name, storage_of, tensors_in
 
 if TYPE_CHECKING:
@@ -34,6 +34,15 @@ SHAPE_ONLY = {
     **{f"aten::{name}": "other" for name in ("expand_as", "view_as", "reshape_as", "type_as")},
     **{f"aten::{name}_like": "self" for name in ("zeros", "ones", "full", "empty", "rand", "randn", "randint")},
     **{f"aten::new_{name}": "self" for name in ("zeros", "ones", "full", "empty", "empty_strided")},
+}
+# Operators whose shapes follow from the values of one argument, and which results follow from it whole.
+DECIDED_BY: dict[str, tuple[str, tuple[int, ...]]] = {
+    "aten::index": ("indices", ()),
+    "aten::_unsafe_index": ("indices", ()),
+    "aten::masked_select": ("mask", ()),
+    "aten::bincount": ("self", ()),
+    "aten::_pack_padded_sequence": ("lengths", (1,)),
+    "aten::_pad_packed_sequence": ("batch_sizes", (1,)),
 }
 # Calls without effect on data that only the dispatcher sees.
 SILENT = ("prim.device", "prim.layout", "prim.dtype")
@@ -59,23 +68,35 @@ class Modules:
 
     @contextlib.contextmanager
     def tracked(self) -> Iterator[None]:
-        from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+        """Within it, calls of modules are followed, what their hooks do and calls that raise included.
 
-        def enter(module: torch.nn.Module, _: Any) -> None:
-            path = self.paths.get(id(module), self.innermost[0])
-            before = self.calls[path]
-            self.calls[path] += 1
-            self.stack.append((path, f"@{before}" if before and path else ""))
+        It is ``Module.__call__`` that is wrapped, as torch.export does: a global hook ends before the module's own.
+        """
+        from torch.nn import Module
 
-        def leave(module: torch.nn.Module, _: Any, __: Any) -> None:
-            self.stack.pop()
+        original = Module.__call__
 
-        hooks = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
+        def call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+            self.stack.append(self._entered(module))
+            try:
+                return original(module, *args, **kwargs)
+            finally:
+                self.stack.pop()
+
+        Module.__call__ = call  # type: ignore[method-assign]
         try:
             yield
         finally:
-            for hook in hooks:
-                hook.remove()
+            Module.__call__ = original  # type: ignore[method-assign]
+
+    def _entered(self, module: torch.nn.Module) -> tuple[str, str]:
+        path = self.paths.get(id(module))
+        if path is None:
+            # Made inside a forward: a part of the module that made it.
+            return self.innermost
+        before = self.calls[path]
+        self.calls[path] += 1
+        return path, f"@{before}" if before and path else ""
 
 
 class Calls:
@@ -117,9 +138,17 @@ class Recorder(TorchDispatchMode):
         self.mode = faked.mode
         self.alive: list[Any] = []
         self.fakes: dict[int, torch.Tensor] = {}
-        self.values: dict[int, torch.Tensor] = dict(faked.values)
+        # In-place operators run on the values too: on copies, for the tensors behind are the user's.
+        self.values: dict[int, torch.Tensor] = {
+            key: real.clone()
+            for key, real in faked.values.items()
+            if real.numel() <= LARGEST_VALUE and not (real.is_complex() or isinstance(real, FakeTensor))
+        }
         # Storages that an operator without known values has written to.
         self.overwritten: set[int] = set()
+        self.attributes = _attributes(faked.module)
+        # The first question that had no answer, should the model catch the error.
+        self.unanswered: NoValueError | None = None
 
     # --- values -------------------------------------------------------------------------------------------------
 
@@ -127,10 +156,13 @@ class Recorder(TorchDispatchMode):
         """The fake tensor for ``tensor``; a real one is a constant of the forward pass and keeps its values."""
         import torch
 
+        name = self.attributes.get(id(tensor), f"constant_{len(self.ledger.tensors)}")
+        if name in self.ledger.tensors:
+            name = f"{name}:constant"
         if isinstance(tensor, FakeTensor):
             if storage_of(tensor) not in self.ledger.latest:
                 self.alive.append(tensor)
-                self.ledger.declare(f"constant_{len(self.ledger.tensors)}", tensor, "constant")
+                self.ledger.declare(name, tensor, "constant")
             return tensor
         if id(tensor) not in self.fakes:
             # The input's values may be known although it has none here: a fake tensor stands for one of a real model.
@@ -138,9 +170,10 @@ class Recorder(TorchDispatchMode):
                 made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
             self.alive += [tensor, made]
             self.fakes[id(tensor)] = made
-            if tensor.device.type != "meta":
-                self.values[id(made)] = tensor
-            self.ledger.declare(f"constant_{len(self.ledger.tensors)}", made, "constant")
+            if tensor.device.type != "meta" and tensor.numel() <= LARGEST_VALUE:
+                with _disable_current_modes():
+                    self.values[id(made)] = tensor.detach().clone()
+            self.ledger.declare(name, made, "constant")
         return self.fakes[id(tensor)]
 
     def value_of(self, fake: torch.Tensor) -> torch.Tensor | None:
@@ -202,19 +235,21 @@ class Recorder(TorchDispatchMode):
             with self.mode:
                 result = func(*args, **kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
-            if reals is not None:
+            deciding = reals or self._deciding_arguments(func, args, kwargs)
+            if deciding is not None:
                 with _disable_current_modes():
-                    real = func(*reals[0], **reals[1])
+                    real = func(*deciding[0], **deciding[1])
                 result = _pytree.tree_map_only(torch.Tensor, self._like, real)
-                self.know(result, real)
+                if reals is not None:
+                    self.know(result, real)
+                else:
+                    for place in DECIDED_BY[func._schema.name][1]:
+                        self.know(result[place], real[place])
                 return result
-            with_places = self._masks_as_places(func, args, kwargs)
-            if with_places is not None:
-                with self.mode:
-                    return func(*with_places[0], **with_places[1])
             if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
                 raise _NeedsParts from error
-            raise NoValueError(str(func)) from error
+            self.unanswered = self.unanswered or NoValueError(str(func))
+            raise self.unanswered from error
         if reals is None:
             self.overwritten.update(storage_of(item) for item in _flat_tensors(writes))
         elif all(item.numel() <= LARGEST_VALUE for item in tensors_in(result)):
@@ -230,29 +265,24 @@ class Recorder(TorchDispatchMode):
         with self.mode:
             return torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device="cpu")
 
-    def _masks_as_places(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        """Indexing by a boolean mask of known values, as indexing by the places where it is true."""
+    def _deciding_arguments(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """The arguments with the values that decide the result's shape, and blanks for others that are not known; None
+        when a deciding value is not known."""
         import torch
+        from torch.utils import _pytree
 
-        if func._schema.name not in ("aten::index", "aten::index_put", "aten::index_put_", "aten::_unsafe_index"):
+        decider, _ = DECIDED_BY.get(func._schema.name, ("", ()))
+        names = [spec.name for spec in func._schema.arguments]
+        if decider not in names[: len(args)]:
             return None
-        indices: list[Any] = []
-        for index in args[1]:
-            if index is None or index.dtype not in (torch.bool, torch.uint8):
-                indices.append(index)
-                continue
-            value = self.value_of(index)
-            if value is None:
-                return None
-            with _disable_current_modes():
-                places = value.nonzero(as_tuple=True)
-            for place in places:
-                made = self._like(place)
-                self.alive.append(made)
-                self.know(made, place)
-                self.ledger.declare(f"places_{len(self.ledger.tensors)}", made, "constant")
-                indices.append(made)
-        return (args[0], indices, *args[2:]), kwargs
+        if any(self.value_of(item) is None for item in _flat_tensors(args[names.index(decider)])):
+            return None
+
+        def real(fake: torch.Tensor) -> torch.Tensor:
+            value = self.value_of(fake)
+            return _blank(fake) if value is None else value
+
+        return _pytree.tree_map_only(torch.Tensor, real, (args, kwargs))
 
 
 class _NeedsParts(Exception):  # noqa: N818
@@ -260,11 +290,23 @@ class _NeedsParts(Exception):  # noqa: N818
 
 
 def _blank(like: torch.Tensor) -> torch.Tensor:
-    """A real tensor of that shape and type; its values are nobody's business."""
+    """A real tensor of that shape and type, one zero in memory; its values are nobody's business."""
     import torch
 
     with _disable_current_modes():
-        return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype)
+        return torch.zeros((), dtype=like.dtype).expand(like.shape)
+
+
+def _attributes(module: torch.nn.Module) -> dict[int, str]:
+    """Paths of the tensors that are plain attributes of modules, by ``id``: export gives them these names."""
+    import torch
+
+    found: dict[int, str] = {}
+    for path, child in module.named_modules():
+        for key, value in vars(child).items():
+            if isinstance(value, torch.Tensor):
+                found.setdefault(id(value), f"{path}.{key}" if path else key)
+    return found
 
 
 def _named(func: Any, kwargs: Mapping[str, Any]) -> list[tuple[Any, Any]]:
@@ -312,19 +354,17 @@ def record(faked: Faked, name: str, info: Callable[[str, Tensor], InputInfo]) ->
     from mmworkload.tracing.program import plain_attention, quiet, user_frame
 
     ledger = Ledger(name)
-    for path, parameter in faked.module.named_parameters():
-        ledger.declare(path, parameter, "weight")
-    for path, buffer in faked.module.named_buffers():
-        ledger.declare(path, buffer, "constant")
-    users = []
     modules = Modules(faked.module)
     try:
-        for path, tensor in input_names(faked.module, faked.args, faked.kwargs).items():
-            token = f"{path}:input" if path in ledger.tensors else path
-            ledger.declare(token, tensor, "input")
-            users.append(token)
-        with plain_attention(), torch.inference_mode(), quiet(), modules.tracked(), Recorder(ledger, modules, faked):
-            result = faked.module(*faked.args, **faked.kwargs)
+        inputs = input_names(faked.module, faked.args, faked.kwargs)
+        _declare(ledger, faked.module, inputs)
+        with plain_attention(), torch.inference_mode(), quiet(), modules.tracked():
+            recorder = Recorder(ledger, modules, faked)
+            with recorder:
+                result = faked.module(*faked.args, **faked.kwargs)
+        if recorder.unanswered is not None:
+            # The model caught it and went on, on a path that it would not take with values.
+            raise recorder.unanswered
     except Exception as error:
         place = user_frame(error)
         at = f" ({place})" if place else ""
@@ -336,19 +376,33 @@ def record(faked: Faked, name: str, info: Callable[[str, Tensor], InputInfo]) ->
                 " it. Integer and boolean inputs have values if they are made with device='cpu'."
             ) from error
         first = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise ModelError(f"{name}: the forward pass raised {type(error).__name__}: {first[:300]}{at}") from error
-    return ledger.close(users, list(_results(result)), info)
+        hint = ". Use torch operations there, or .tolist() of an integer input" if ".numpy()" in first else ""
+        raise ModelError(f"{name}: the forward pass raised {type(error).__name__}: {first[:300]}{at}{hint}") from error
+    return ledger.close(list(inputs), [recorder.fake(item) for item in _results(result)], info)
+
+
+def _declare(ledger: Ledger, module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
+    """Declares weights, buffers and inputs. A weight that has the name of an input gets its kind behind it."""
+    kinds: tuple[tuple[Iterator[tuple[str, torch.Tensor]], TensorKind], ...] = (
+        (module.named_parameters(), "weight"),
+        (module.named_buffers(), "constant"),
+    )
+    for tensors, kind in kinds:
+        for path, tensor in tensors:
+            ledger.declare(f"{path}:{kind}" if path in inputs else path, tensor, kind)
+    for path, tensor in inputs.items():
+        ledger.declare(path, tensor, "input")
 
 
 def _results(item: Any, depth: int = 4) -> Iterator[torch.Tensor]:
-    """The tensors in what a model returned, in objects of any class (caches, outputs) too."""
+    """The tensors in what a model returned, in objects of any class (caches, outputs) too, but not in modules."""
     import torch
     from torch.utils import _pytree
 
     for leaf in _pytree.tree_leaves(item):
         if isinstance(leaf, torch.Tensor):
             yield leaf
-        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type):
+        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, (type, torch.nn.Module)):
             yield from _results(list(vars(leaf).values()), depth - 1)
 
 

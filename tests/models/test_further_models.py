@@ -1,4 +1,4 @@
-"""Models that are not ours come out whole: exact multiply-accumulates, exact parameters, sensible stages, no rules given.
+"""Models that are not ours come out whole: exact work, exact parameters, sensible stages, no rules given.
 
 The count is that of tests/tracing: the operators below autograd of one eager forward pass, with the operands that
 arrive there; it shares no code with the lowering. Convolutional networks are counted at full size on meta tensors,
@@ -40,7 +40,7 @@ def check(model: Any, count: Callable[..., Any], device: str) -> Any:
 
 # Those on which the official converter of the Timeloop project fails, then others.
 CLASSIFIERS = [
-    *"alexnet vgg16 resnet18 squeezenet1_1".split(),
+    *["alexnet", "vgg16", "resnet18", "squeezenet1_1"],
     *marked("resnet50 resnext50_32x4d mobilenet_v2 mobilenet_v3_large densenet121 googlenet", slow),
     *marked("shufflenet_v2_x1_0 efficientnet_b0 squeezenet1_0 mobilenet_v3_small mnasnet1_0", slow),
     *marked("efficientnet_v2_s regnet_y_400mf convnext_tiny swin_t swin_v2_t vit_b_16 maxvit_t", full),
@@ -65,7 +65,7 @@ def test_a_classifier_of_torchvision_has_the_published_size(name: str, count: Ca
 # --- timm -----------------------------------------------------------------------------------------------------------
 
 IMAGE_MODELS = [
-    *"mixer_s32_224 lcnet_050 starnet_s1".split(),
+    *["mixer_s32_224", "lcnet_050", "starnet_s1"],
     *marked("vit_tiny_patch16_224 seresnet18 mobilenetv4_conv_small regnetx_002 mambaout_femto", slow),
     *marked("swin_tiny_patch4_window7_224 convnext_atto efficientnet_lite0 ghostnet_100 resmlp_12_224", full),
     *marked("deit_tiny_distilled_patch16_224 xcit_nano_12_p16_224 levit_128s poolformer_s12 edgenext_xx_small", full),

@@ -117,6 +117,7 @@ CASES: dict[str, Callable[[Draw], LayerGraph]] = {
     "many heads": many_heads,
     "in the way": in_the_way,
     "a part": lambda draw: skips(draw).only(["fusion", "head"]),
+    **{f"scattered {seed}": (lambda draw, seed=seed: scattered(draw, seed)) for seed in range(8)},
 }
 
 
@@ -234,9 +235,9 @@ def level_lines(path: str) -> Iterator[tuple[float, float, float, float]]:
             x, y = values[-2:]
 
 
-@pytest.mark.parametrize("seed", [None, *range(40)])
-def test_no_wire_runs_through_a_bar_and_no_box_covers_another(draw: Draw, seed: int | None) -> None:
-    for graph in [make(draw) for make in CASES.values()] if seed is None else [scattered(draw, seed)]:
+def test_no_wire_runs_through_a_bar_and_no_box_covers_another(draw: Draw) -> None:
+    cases = [make(draw) for make in CASES.values()]
+    for graph in [*cases, *(scattered(draw, seed) for seed in range(100, 150))]:
         stages = stage_graph(graph)
         drawing = draw_wires(stages, place(stages))
         for wire in drawing.wires:
@@ -253,7 +254,7 @@ def test_no_wire_runs_through_a_bar_and_no_box_covers_another(draw: Draw, seed: 
 def test_no_wire_lies_on_another(graph: LayerGraph) -> None:
     stages = stage_graph(graph)
     wires = draw_wires(stages, place(stages)).wires
-    assert len(wires) >= 3
+    assert wires
 
     for first, second in itertools.combinations(wires, 2):
         if first.source == second.source and first.source is not None:

@@ -11,7 +11,9 @@ import pytest
 
 from mmworkload.exporting import Export, ManifestRow
 from mmworkload.graph import Coverage
+from mmworkload.models import Model, Parameter
 from mmworkload.reporting.tables import (
+    coverage_tables,
     export_tables,
     list_tables,
     measure_tables,
@@ -20,6 +22,8 @@ from mmworkload.reporting.tables import (
     simulate_tables,
     validate_tables,
 )
+from mmworkload.reporting.tables.listing import short_source
+from mmworkload.reporting.units import GAP, TIMES
 
 
 @pytest.fixture
@@ -40,10 +44,16 @@ def row(lines: list[str], start: str) -> list[str]:
     return next(line for line in lines if line.startswith(start)).split()
 
 
+def words(lines: list[str], start: str) -> str:
+    """The first line that begins so, with single spaces."""
+    return " ".join(row(lines, start))
+
+
 def test_no_line_is_wider_than_80_columns_and_nothing_is_coloured(case: Any, lines: Any) -> None:
     everything = [
         *show_tables(case.graph, all_layers=True),
         *show_tables(case.graph, why=True),
+        *coverage_tables(case.graph),
         *measure_tables(case.measurement, all_layers=True),
         *simulate_tables(case.simulation, all_layers=True),
         *validate_tables(case.validation, all_layers=True),
@@ -55,22 +65,140 @@ def test_no_line_is_wider_than_80_columns_and_nothing_is_coloured(case: Any, lin
     assert not any("\x1b" in line for line in printed)
 
 
-def test_show_has_stage_sums_and_intensity(case: Any, lines: Any) -> None:
+def between(lines: list[str], heading: str, end: str) -> list[str]:
+    """The rows of the table under a heading, as far as the line that begins with ``end``."""
+    first = lines.index(heading) + 3
+    return lines[first : next(index for index in range(first, len(lines)) if lines[index].startswith(end))]
+
+
+def test_show_has_stage_sums_bars_and_intensity(case: Any, lines: Any) -> None:
     printed = lines(show_tables(case.graph))
 
     # Two linear layers of 64 x 64 on 256 bytes in and out and four bytes a weight; two relus and a mean.
-    moved = 2 * (256 + 256 + 4 * 4096) + 3 * 512
-    assert moved == 35_328
-    expected = ["encoder/image", "5", "8.19", "k", "19.7", "%", "8.19", "k", "35.3", "kB", f"{8192 / moved:.2f}"]
-    assert row(printed, "encoder/image") == expected
-    assert row(printed, "fusion") == ["fusion", "1", "0", "0.0", "%", "0", "512", "B", "0.00"]
-    assert row(printed, "total")[:4] == ["total", "12", "41.6", "k"]
-    assert "41,600 MACs, 41,600 parameters used of 41,600" in printed
+    activations, weights = 2 * 512 + 3 * 512, 2 * 4 * 4096
+    expected = ["encoder/image", "8.19", "k", "19.7", "%", "█▌", "8.19", "k", "32.8", "kB", "2.56", "kB"]
+    assert (activations, weights) == (2560, 32768)
+    assert row(printed, "encoder/image") == [*expected, f"{8192 / (activations + weights):.2f}"]
+    assert row(printed, "fusion") == ["fusion", "0", "0.0", "%", "0", "0", "B", "512", "B", "0.00"]
+    assert row(printed, "total")[:6] == ["total", "41.6", "k", "100.0", "%", "████████"]
+    assert "size    41,600 MACs" in printed
+    assert "        41,600 parameters" in printed
+    assert "        12 layers, 3 unique problems" in printed
+    assert not any("MAC/B:" in line for line in printed)
+
+
+def test_show_tells_unused_parameters_and_what_masks_leave(case: Any, lines: Any) -> None:
+    printed = lines(show_tables(replace(case.graph, built_params=50_000)))
+
+    assert "        41,600 parameters used of 50,000" in printed
+
+
+def test_show_begins_with_what_the_model_is(draw: Any, lines: Any) -> None:
+    graph = draw(
+        {"image": (1, 1, 28, 28), "audio": (1, 1, 112, 112)},
+        [("i", "encoder/image", "image", ("image", "audio"), 10)],
+        model="av-mnist/image",
+        route="recorder (no.)",
+        notes=("The first note.", "stand-in: a network for another"),
+    )
+    printed = lines(show_tables(graph))
+
+    assert printed[0] == "av-mnist/image"
+    assert row(printed, "source")[:2] == ["source", "MMBench"]
+    assert any(line.startswith("data set  AV-MNIST") for line in printed)
+    assert any(line.startswith("          https://") for line in printed)
+    assert f"inputs    image 1{TIMES}1{TIMES}28{TIMES}28, audio 1{TIMES}1{TIMES}112{TIMES}112" in printed
+    assert "traced    batch 1, float32, by recording the operators of one run (no.)" in printed
+    assert "notes     The first note." in printed
+    assert "stand-in  a network for another" in printed
+    assert not any(line.startswith("Parameters") for line in printed)
+
+
+def test_a_model_of_a_library_has_its_version_for_a_source(draw: Any, lines: Any) -> None:
+    graph = draw({"x": (1, 2)}, [("a", "head", "x", ("x",), 1)], model="torchvision:alexnet")
+
+    assert "source  torchvision 0.1" in lines(show_tables(replace(graph, versions={"torchvision": "0.1"})))
+    assert not any(line.startswith("source") for line in lines(show_tables(replace(graph, model="mine.py:build"))))
+
+
+def test_a_line_of_inputs_breaks_between_them_only(draw: Any, lines: Any) -> None:
+    names = [f"input_number_{index}" for index in range(9)]
+    graph = draw(dict.fromkeys(names, (1, 3, 224, 224)), [("a", "head", "", tuple(names), 1)])
+    text = lines(show_tables(graph))
+    first = next(index for index, line in enumerate(text) if line.startswith("inputs"))
+    shown = text[first : next(index for index, line in enumerate(text) if line.startswith("traced"))]
+
+    assert len(shown) > 3
+    assert [line[10:].count(" ") % 2 for line in shown] == [1] * len(shown)
+    assert all(line.endswith(",") for line in shown[:-1])
+
+
+def test_show_lists_the_parameters_of_a_model_and_marks_what_was_changed(draw: Any, lines: Any) -> None:
+    parameters = {
+        "tokens": Parameter(512, "length of the plot", high=512),
+        "drop": Parameter((), "what is left out", choices=("text", "image"), several=True),
+        "size": Parameter(224, "side of the image", low=32, high=1024, step=32),
+    }
+    model = Model(
+        "toy/drawn",
+        "drawn",
+        1,
+        "float32",
+        lambda device: None,  # type: ignore[arg-type, return-value]
+        notes=("Said once.",),
+        parameters=parameters,
+        settings={"tokens": 128, "drop": ("text",), "size": 224},
+    )
+    graph = draw({"x": (1, 2)}, [("a", "head", "x", ("x",), 1)], notes=("Said once.",))
+    printed = lines(show_tables(graph, model=model))
+
+    assert words(printed, "tokens") == "tokens 128 (default 512) 1 to 512 length of the plot"
+    assert words(printed, "drop") == "drop text (default none) any of text, image what is left out"
+    assert words(printed, "size     224") == "size 224 32 to 1024, a multiple of 32 side of the image"
+    assert sum("Said once." in line for line in printed) == 1
+
+
+def test_a_stage_of_several_modalities_has_a_row_for_each(draw: Any, lines: Any) -> None:
+    layers = [
+        ("p", "preprocess", "text", ("text",), 0),
+        ("q", "preprocess", "image", ("image",), 100),
+        ("t", "encoder/text", "text", ("p",), 300),
+        ("i", "encoder/image", "image", ("q",), 500),
+        ("u", "fusion", "text", ("t",), 40),
+        ("f", "fusion", "", ("u", "i"), 60),
+        ("h", "head", "", ("f",), 0),
+    ]
+    printed = lines(show_tables(draw({"text": (1, 9), "image": (1, 9)}, layers)))
+    stages = [("  " if line[0] == " " else "") + line.split()[0] for line in between(printed, "Stages", "total")]
+
+    assert stages == [
+        "preprocess",
+        "  text",
+        "  image",
+        "encoder/text",
+        "encoder/image",
+        "fusion",
+        "  text",
+        "  other",
+        "head",
+    ]
+    assert row(printed, "  other")[:4] == ["other", "60", "6.0", "%"]
+
+
+def test_intensity_counts_a_shared_weight_at_every_use_and_says_so(draw: Any, lines: Any) -> None:
+    graph = draw({"x": (1, 1)}, [("a", "head", "x", ("x",), 1000), ("b", "head", "x", ("a",), 1000)])
+    second = graph.layers[1]
+    shared = replace(second, reads=(second.reads[0], ("a.weight", 4000)))
+    printed = lines(show_tables(replace(graph, layers=(graph.layers[0], shared))))
+
+    # Read: 4 and 1000 bytes, twice 4000 of the weight; written: twice 1000. The weight is one.
+    assert row(printed, "head")[-5:] == ["4.00", "kB", "3.00", "kB", f"{2000 / (4 + 1000 + 8000 + 2000):.2f}"]
+    assert any(line.startswith("MAC/B: a weight counts each time") for line in printed)
 
 
 def test_show_says_how_operators_were_treated(case: Any, lines: Any) -> None:
     text = " ".join(lines(show_tables(case.graph)))
-    assert "5 lowered, 3 ignored (they move no bytes: aten.view), 0 unknown" in text
+    assert "5 lowered, 3 ignored (they move no bytes), 0 unknown" in text
     assert "2 layers whose result nobody needs" in text
     assert "Assumed: 1000 proposals" in text
 
@@ -79,19 +207,67 @@ def test_show_says_how_operators_were_treated(case: Any, lines: Any) -> None:
     assert row(printed, "my.op") == ["my.op", "head", "2", "64", "B"]
 
 
+def test_coverage_has_the_share_of_every_treatment_and_operator(case: Any, lines: Any) -> None:
+    coverage = (
+        Coverage("lowered", "aten.linear", "head", 1, 300, 600),
+        Coverage("lowered", "aten.linear", "encoder", 2, 600, 100),
+        Coverage("lowered", "aten.conv2d", "encoder", 1, 100, 200),
+        Coverage("ignored", "aten.view", "head", 3, 0, 0, "gives a view of its input"),
+        Coverage("ignored", "aten.view", "encoder", 4, 0, 0, "gives a view of its input"),
+        Coverage("unknown", "my.op", "head", 2, 0, 100, "no lowering"),
+    )
+    printed = lines(coverage_tables(replace(case.graph, coverage=coverage)))
+
+    assert printed[0] == case.graph.model
+    assert words(printed, "lowered") == "lowered 2 4 1.00 k 100.0 % 900 B 90.0 %"
+    assert words(printed, "ignored") == "ignored 1 7 0 0.0 % 0 B 0.0 %"
+    assert words(printed, "unknown") == "unknown 1 2 0 0.0 % 100 B 10.0 %"
+    assert words(printed, "all") == "all 4 13 1.00 k 100.0 % 1.00 kB 100.0 %"
+    # The largest first, over all modules.
+    assert [line.split()[0] for line in between(printed, "Lowered: became a layer", "Ignored")[:2]] == [
+        "aten.linear",
+        "aten.conv2d",
+    ]
+    assert words(printed, "aten.linear") == "aten.linear 3 900 90.0 % 700 B 70.0 %"
+    assert words(printed, "aten.view") == "aten.view 7 gives a view of its input"
+    # What must be looked for comes with its place.
+    assert words(printed, "my.op") == "my.op head 2 100 B 10.0 % no lowering"
+
+
+def test_coverage_leaves_out_treatments_that_do_not_occur(case: Any, lines: Any) -> None:
+    printed = lines(coverage_tables(case.graph))
+
+    assert not any(line.startswith("Unknown:") for line in printed)
+    assert words(printed, "unknown") == f"unknown 0 0 0 {GAP} 0 B {GAP}"
+
+
 def test_large_graphs_show_the_largest_layers_and_count_the_rest(make_case: Any, lines: Any) -> None:
-    large = make_case(blocks=12)
+    large = make_case(blocks=24)
     printed = lines(show_tables(large.graph))
-    assert "The 20 largest of 52 layers; --all lists every one." in printed
-    # Audio layers are four times as large as those of the image.
-    layers = printed[printed.index("Layers") : printed.index("Coverage")]
-    assert sum(" 16.4 k " in line for line in layers) == 12
-    assert sum(" 4.10 k " in line for line in layers) == 8
-    assert " 16.4 k " in layers[3]
+    found = [" ".join(line.split()) for line in between(printed, "Layers", "Rows add up")]
+
+    # Equal linear layers: 24 of audio, and of the image 23 beside the first, whose name is another one.
+    assert "Rows add up like layers (no.), whose names differ in numbers only (*)." in printed
+    total = 24 * 64 * 256 + 24 * 64 * 64 + 640
+    assert found[0].startswith("encoders.audio.")
+    assert found[0].endswith(f"24 linear 393 k {100 * 24 * 64 * 256 / total:.1f} % 393 k 0.24")
+    assert found[1].endswith(f"23 linear 94.2 k {100 * 23 * 64 * 64 / total:.1f} % 94.2 k 0.24")
+    assert found[2].endswith("1 linear 4.10 k 0.8 % 4.10 k 0.24")
+    assert "--all" not in " ".join(printed[printed.index("Layers") : printed.index("Coverage")])
 
     every = lines(show_tables(large.graph, all_layers=True))
-    assert "--all" not in " ".join(every)
-    assert len(every) == len(printed) + 32 - 1
+    assert len(between(every, "Layers", "Coverage")) == len(large.graph) + 1
+    assert "Rows add up" not in " ".join(every)
+
+
+def test_the_rows_that_are_left_out_are_counted(draw: Any, lines: Any) -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    layers = [(name, "head", "x", ("x",), 1000 + index) for index, name in enumerate(letters)]
+    printed = lines(show_tables(draw({"x": (1, 2)}, layers)))
+
+    assert "The 20 largest of 26 rows; --all lists every one." in printed
+    assert [line[0] for line in between(printed, "Layers", "The 20")] == list(reversed(letters))[:20]
+    assert "Rows add up" not in " ".join(printed)
 
 
 def test_measure_puts_the_three_times_over_eager(case: Any, lines: Any) -> None:
@@ -157,16 +333,18 @@ def test_export_counts_what_is_left_out_and_why(lines: Any) -> None:
     assert printed[-1] == "cd out && timeloop x.yaml"
 
 
+def variant(name: str, source: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "source": source, "aliases": [], "stand_ins": [], "macs": None, "params": None, **more}
+
+
+def workload(*variants: dict[str, Any], **more: Any) -> dict[str, Any]:
+    family = {"name": "toy", "description": "a toy network", "dataset": "Toys (nobody, 2020)", "dataset_url": ""}
+    return {**family, "batch": 1, "default": variants[0]["name"], "variants": list(variants), **more}
+
+
 def test_list_has_a_table_for_each_kind(lines: Any) -> None:
     found = {
-        "workloads": [
-            {
-                "name": "toy",
-                "description": "a toy network",
-                "default": "toy/four",
-                "variants": [{"name": "toy/four", "source": "nobody"}, {"name": "toy/two", "source": "a paper"}],
-            }
-        ],
+        "workloads": [workload(variant("toy/four", "nobody"), variant("toy/two", "a paper"))],
         "archs": [
             {"name": "chip", "description": "a chip", "elements": 168, "clock_mhz": 200.0, "area_mm2": 1.94},
         ],
@@ -179,7 +357,54 @@ def test_list_has_a_table_for_each_kind(lines: Any) -> None:
     printed = lines(list_tables(found))
 
     assert max(map(len, printed)) <= 80
-    assert row(printed, "toy/four")[-3:] == ["network,", "default", "nobody"]
+    assert row(printed, "four") == ["four", GAP, GAP, "nobody"]
     assert row(printed, "chip") == ["chip", "a", "chip", "168", "200", "MHz", "1.9", "mm²"]
     assert " ".join(row(printed, "a ")) == "a available, version 1.2"
     assert " ".join(row(printed, "b ")) == "b not installed: pip install b"
+
+
+def test_list_names_sizes_stand_ins_further_names_and_the_data_set(lines: Any) -> None:
+    family = workload(
+        variant(
+            "toy/concat",
+            "MMBench (IISWC 2023), Table 3; applications/Toy",
+            macs=11_993_032,
+            params=260_922,
+            aliases=["toy/slf", "toy/late"],
+            stand_ins=["a ResNet for what nobody has"],
+        ),
+        variant("toy/early-transformer-multibench", "MultiBench (NeurIPS 2021), examples/affect/toy.py", macs=7),
+        dataset_url="https://example.org/toys",
+        batch=40,
+    )
+    printed = lines(list_tables({"workloads": [family]}))
+
+    assert max(map(len, printed)) <= 80
+    assert "toy: a toy network" in printed
+    assert "data set  Toys (nobody, 2020)" in printed
+    assert "from      https://example.org/toys" in printed
+    assert "batch     40" in printed
+    assert printed[printed.index("batch     40") + 1].split() == ["toy/", "MACs", "params", "source"]
+    assert words(printed, "concat") == "concat 12.0 M 261 k MMBench (IISWC 2023), Table 3"
+    assert "stand-in; also slf, late" in [line.strip() for line in printed]
+    assert row(printed, "early")[-3:] == ["MultiBench", "(NeurIPS", "2021)"]
+    assert "1 workload, 2 variants; the first of each is its default." in printed
+    assert any(line.startswith("stand-in: a part is not the source's own") for line in printed)
+    plain = lines(list_tables({"workloads": [workload(variant("toy/four", "nobody"))]}))
+    assert not any("stand-in" in line for line in plain)
+
+
+@pytest.mark.parametrize(
+    ("source", "short"),
+    [
+        ("nobody", "nobody"),
+        ("MMBench (IISWC 2023), Table 3: concat or tensor, and the rest", "MMBench (IISWC 2023), Table 3"),
+        ("MMBench (IISWC 2023), applications/Avmnist/inference.py, x", "MMBench (IISWC 2023)"),
+        ("Lee et al., T-RO 2020; MMBench, models", "Lee et al., T-RO 2020"),
+        ("3-D U-Net (Cicek and many others, MICCAI 2016, Athens) on scans", "3-D U-Net"),
+        ("(none) of those whom anybody would know by name", "(none) of those whom anybody would …"),
+        ("a sentence that goes on and on without any mark of a clause", "a sentence that goes on and on …"),
+    ],
+)
+def test_a_long_source_is_cut_between_clauses(source: str, short: str) -> None:
+    assert short_source(source) == short

@@ -21,7 +21,7 @@ IMAGE_SIZE = 224
 BYTES_PER_TOKEN = 8
 
 OPENFACE = "OpenFace, which has no PyTorch network: ResNet-50 on every frame (MMExit, Table 1, names a ResNet)"
-WORDPIECE = "the WordPiece tokens of BERT, end to end: hashed words"
+WORDPIECE = "BERT's WordPiece, end to end: words are hashed to token ids"
 MULTIBENCH = "MultiBench (NeurIPS 2021), examples/affect/{}"
 TABLE = "MMBench (IISWC 2023), Table 3"
 

@@ -54,6 +54,11 @@ RECORDING = Recording(
 FUSED = {"fusion": fusion_parameter(), "drop": drop_parameter(MODALITIES)}
 
 
+def _source(file: str) -> str:
+    of_mosi = file in ("affect_mult.py", "affect_lf_transformer.py")
+    return MULTIBENCH.format(file) + (", there with the 20 and 5 features of MOSI" if of_mosi else "")
+
+
 def _single(name: str, units: int) -> Variant:
     return RECORDING.variant(
         name,
@@ -91,7 +96,7 @@ FAMILY = Family(
             aliases=("slfs-mmbench", "lf-mmbench"),
             notes="The public code packs sequences of unequal length; here all have the full one.",
         ),
-        *multibench_variants(MULTIBENCH_WIDTHS, SIZES, MULTIBENCH.format),
+        *multibench_variants(MULTIBENCH_WIDTHS, SIZES, _source),
         featured(
             "factorized-multibench",
             MULTIBENCH.format("affect_mfm.py"),

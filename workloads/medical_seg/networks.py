@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ DEEPEST = CHANNELS[-1]
 STRIDE = 2 ** (len(CHANNELS) - 1)
 # Width of a token, heads, and width inside the transformer's feed-forward layers.
 TOKEN, HEADS, INNER = 512, 8, 4096
+Edge = Literal["reflect", "zeros"]
 # Background, necrosis, oedema, enhancing tumour.
 CLASSES = 4
 
@@ -24,7 +26,7 @@ CLASSES = 4
 class PreNormConv(nn.Sequential):
     """Instance normalisation without weights, leaky ReLU, convolution. ``mode`` says what is read beyond the edge."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, mode: str = "reflect") -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, mode: Edge = "reflect") -> None:
         super().__init__(
             nn.InstanceNorm3d(inputs),
             nn.LeakyReLU(0.2, inplace=True),

@@ -122,13 +122,11 @@ def _grouped(layers: Iterable[Layer], attribute: str) -> dict[str, list[Layer]]:
 def _layers(graph: LayerGraph, every: bool) -> RenderableType:
     """Every layer; or the largest, those that do the same and differ in numbers of their name only as one."""
     total = graph.total_macs
-    groups = [[layer] for layer in graph] if every else list(_alike(graph).values())
-    chosen, notes = top(
-        groups, lambda layers: (len(layers) * layers[0].macs, len(layers) * layers[0].bytes), every, "row"
-    )
+    groups = [[layer] for layer in graph] if every else sorted(_alike(graph).values(), key=_sum, reverse=True)
+    chosen, notes = top(groups, _sum, every, "row")
 
     def row(layers: list[Layer]) -> list[Cell]:
-        macs, moved = sum(layer.macs for layer in layers), sum(layer.bytes for layer in layers)
+        macs, moved = _sum(layers)
         name = Name(_common_name([layer.name for layer in layers]))
         sizes = [si(macs), fraction(macs, total), si(graph.params(layers))]
         if every:
@@ -195,6 +193,10 @@ def _coverage(graph: LayerGraph) -> list[RenderableType]:
         )
     assumptions = sorted({text for layer in graph for text in layer.assumptions})
     return [*parts, *(f"Assumed: {text}" for text in assumptions)]
+
+
+def _sum(layers: list[Layer]) -> tuple[int, int]:
+    return sum(layer.macs for layer in layers), sum(layer.bytes for layer in layers)
 
 
 def _size(layer: Layer) -> tuple[int, int]:

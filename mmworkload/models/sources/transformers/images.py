@@ -60,11 +60,12 @@ def image_size(sheet: Sheet, step: int = 0) -> tuple[int, int]:
     patch = sheet.look("patch_size", within=part, default=1)
     patch = patch if isinstance(patch, int) else max(patch) if isinstance(patch, (list, tuple)) else 1
     whole = step or (math.gcd(patch, height) if own else 1)
+    smallest = patch if own else step or 32
     chosen = sheet.size(
         "image_size",
         whole * max(1, round(height / whole)),
         "height and width of an image, in pixels",
-        low=whole * math.ceil(max(whole, patch if own else 32) / whole),
+        low=whole * math.ceil(smallest / whole),
         high=4096 // whole * whole,
         step=whole,
     )
