@@ -9,16 +9,16 @@ them, the count and the steps say it all. So do ends of a range for words that c
     layer.3 < layer.2                       head < layer.{0..3}
     head < layer.0 layer.1 layer.2 layer.3
 
-===============  =============================================================================================
-``repeat 3:``    the lines below it that are indented by two spaces more, three times
+===============  ===============================================================================================
+``repeat 3:``    three times the lines below it that are indented by two spaces more
 ``{5+2}``        5, and 2 more each time; one step for every ``repeat`` around it, of the outermost first
 ``x{0..3}:y``    the words x0:y x1:y x2:y x3:y; both ends may have steps: ``{0..3+1}``
 ``{{``           one opening brace
-``\\`` at first   what follows is the line, even if it is empty or looks like an indented line or a ``repeat``
-===============  =============================================================================================
+``\\`` at first   what follows is the line, even if it is empty, or looks like an indented line or a ``repeat``
+===============  ===============================================================================================
 
-Folding is exact (:func:`unfold` gives back the same lines) and deterministic. It is not the shortest form: the blocks
-that save most come first, and one that saves little is left as it is, for whoever reads it.
+Folding is exact (:func:`unfold` gives back the same lines) and deterministic. It does not look for the shortest form:
+the block that saves most comes first, and what saves little stays as it is, for whoever reads it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from mmworkload.errors import FormatError
 
 # What a text may stand for at most, in characters; every line and every word of a range counts as 16 more.
 MAX_SIZE = 16_000_000
-MAX_DEPTH = 3
+MAX_DEPTH = 2
 
 # What a repeat costs whoever reads it, in characters that it must save. Two blocks alone always have some steps
 # between them, which then are no rule but a coincidence.
-_REPEAT_COST = 40
+_REPEAT_COST = 80
 _STEP_COST = 6
 _STEP_COST_OF_TWO = 24
 _LONGEST_BLOCK = 1024
@@ -213,6 +213,12 @@ def _periodic(lines: list[_Line]) -> Iterator[tuple[int, int, int, int]]:
     kind = [kinds.setdefault((line.pieces, line.steps), len(kinds)) for line in lines]
     # All integers of a line as one, so that the steps from one line to another are one subtraction.
     packed = [sum(value << (_FIELD_BITS * at) for at, value in enumerate(line.integers)) for line in lines]
+    whole: list[tuple[int, int, int]] = []
+
+    def known(first: int, last: int, period: int) -> bool:
+        """Whether a shorter block already says the same, as it does for its multiples."""
+        return any(start <= first and last <= end and period % length == 0 for start, end, length in whole)
+
     for period in range(1, min(len(lines) // 2, _LONGEST_BLOCK) + 1):
         alike = bytes(map(eq, kind, kind[period:]))
         stretches = list(_runs(alike, period))
@@ -221,9 +227,12 @@ def _periodic(lines: list[_Line]) -> Iterator[tuple[int, int, int, int]]:
         step = list(map(sub, packed[period:], packed))
         steady = bytes(map(eq, step, step[period:]))
         for start, end in stretches:
-            yield start, end + period, period, 2
-            for first, last in _runs(steady, period, start, end - period):
-                yield first, last + 2 * period, period, len(lines)
+            found = [(first, last + 2 * period) for first, last in _runs(steady, period, start, end - period)]
+            for first, last in (stretch for stretch in found if not known(*stretch, period)):
+                whole.append((first, last, period))
+                yield first, last, period, len(lines)
+            if not known(start, end + period, period):
+                yield start, end + period, period, 2
 
 
 def _runs(flags: bytes | bytearray, least: int, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
@@ -273,7 +282,7 @@ def _parsed(lines: Sequence[str], first: int) -> list[_Template | _Repeat[_Templ
         content = line.lstrip(" ")
         depth, odd = divmod(len(line) - len(content), 2)
         if not content or odd or depth >= len(bodies) or not all(bodies[depth + 1 :]):
-            raise FormatError(f"line {number}: '{line[:60]}' is not indented as what a repeat holds, or is empty")
+            raise FormatError(f"line {number}: '{line[:60]}' is empty, or not indented as its place needs")
         del bodies[depth + 1 :]
         repeat = _REPEAT.fullmatch(content)
         if repeat:

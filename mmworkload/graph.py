@@ -72,13 +72,15 @@ class LayerGraph:
     model, variant: the names it was traced under.
     batch: samples per forward pass.
     dtype: the floating-point type of weights and activations.
-    layers, tensors: the graph; each tensor is written by at most one layer.
+    layers, tensors: the graph; each tensor is written by at most one layer. Tensors that no layer uses come first,
+        then those that layers read and write, in order.
     inputs: the user's inputs with their modality.
     outputs: tensors that the model returns.
     built_params: parameters of the whole model (elements, tied ones once), used or not.
     route: ``export`` or ``recorder``.
     versions: of the packages that decided the result.
-    coverage: how each operator was treated.
+    coverage: how each operator was treated; by treatment, then by the module's place among the layers.
+    notes: what is to be known about the model, printed wherever totals are ("stand-in: ResNet-50 for OpenFace").
 
     Raises FormatError when a layer reads an unknown tensor or one that is written later, two layers write one
     tensor, or a name is used twice.
@@ -133,9 +135,16 @@ class LayerGraph:
                 raise FormatError(
                     f"coverage of {item.operator}: treatment '{item.treatment}' is not one of {TREATMENTS}"
                 )
-        # The text groups coverage by treatment; in the same order here, a graph equals the one read back.
-        grouped = tuple(sorted(self.coverage, key=lambda item: TREATMENTS.index(item.treatment)))
-        object.__setattr__(self, "coverage", grouped)
+        # What no text keeps is the order of tables; with one order here, a graph equals the one that is read back.
+        used = dict.fromkeys(name for layer in self.layers for name, _ in (*layer.reads, *layer.writes))
+        unused = [name for name in self.tensors if name not in used]
+        object.__setattr__(self, "tensors", {name: self.tensors[name] for name in (*unused, *used)})
+        places = {layer.module: place for place, layer in reversed(list(enumerate(self.layers)))}
+        grouped = sorted(
+            self.coverage,
+            key=lambda item: (TREATMENTS.index(item.treatment), places.get(item.module, len(self.layers))),
+        )
+        object.__setattr__(self, "coverage", tuple(grouped))
 
     # --- looking at it ------------------------------------------------------------------------------------------
 

@@ -1,12 +1,12 @@
-"""Layer graphs as plain data and as text: the JSON contract of docs/json.md, and the same content as YAML."""
+"""Layer graphs as plain data and as text: the JSON contract of docs/json.md in full, and which text is read how."""
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import fields
 from typing import Any
 
+from mmworkload import graph_lines
 from mmworkload.errors import FormatError
 from mmworkload.graph import TREATMENTS, Coverage, InputInfo, LayerGraph
 from mmworkload.layer import Layer, Tensor, Work
@@ -31,6 +31,7 @@ def encode(graph: LayerGraph) -> dict[str, Any]:
         "outer_macs": totals.outer_macs,
         "total_params": totals.params,
         "built_params": graph.built_params,
+        "notes": list(graph.notes),
         "versions": graph.versions,
         "inputs": [_plain(item) for item in graph.inputs],
         "outputs": list(graph.outputs),
@@ -83,13 +84,7 @@ def encode(graph: LayerGraph) -> dict[str, Any]:
 
 def decode(data: Any) -> LayerGraph:
     """The inverse of :func:`encode`. Raises FormatError that names the missing or wrong entry."""
-    if not isinstance(data, dict) or "schema_version" not in data:
-        raise FormatError("not a layer graph: there is no schema_version")
-    if data["schema_version"] != SCHEMA_VERSION:
-        raise FormatError(
-            f"schema_version {data['schema_version']} cannot be read by this version, which reads {SCHEMA_VERSION};"
-            " trace the model again"
-        )
+    graph_lines.check_version(data, SCHEMA_VERSION)
     try:
         problems = {name: Problem.parse(text) for name, text in data["problems"].items()}
         tensors = {
@@ -130,6 +125,8 @@ def decode(data: Any) -> LayerGraph:
             coverage=tuple(
                 Coverage(treatment, **item) for treatment in TREATMENTS for item in data["coverage"][treatment]
             ),
+            # A field of later date than the version.
+            notes=tuple(data.get("notes", ())),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise FormatError(f"not a complete layer graph: {type(error).__name__} {error}") from error
@@ -138,9 +135,9 @@ def decode(data: Any) -> LayerGraph:
 def write(graph: LayerGraph, suffix: str) -> str:
     """JSON, YAML or CSV text; one line a layer, so that a change is one line of a diff."""
     if suffix == ".json":
-        return _lines(encode(graph), yaml=False)
+        return _lines(encode(graph))
     if suffix in (".yaml", ".yml"):
-        return _lines(encode(graph), yaml=True)
+        return graph_lines.write(graph)
     if suffix == ".csv":
         return graph.to_pandas().to_csv(index=False)
     raise FormatError(f"a graph is written as .json, .yaml or .csv, not '{suffix}'")
@@ -148,18 +145,12 @@ def write(graph: LayerGraph, suffix: str) -> str:
 
 def read(text: str) -> LayerGraph:
     """The graph in JSON or YAML text. Raises FormatError."""
-    if text.lstrip().startswith("{"):
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise FormatError(f"not JSON: {error}") from error
-    else:
-        import yaml
-
-        try:
-            data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except yaml.YAMLError as error:
-            raise FormatError(f"not YAML: {str(error).splitlines()[0]}") from error
+    if not text.lstrip().startswith("{"):
+        return graph_lines.read(text)
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"not JSON: {error}") from error
     return decode(data)
 
 
@@ -169,29 +160,19 @@ def _plain(item: Any) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def _lines(data: dict[str, Any], *, yaml: bool) -> str:
-    """JSON with one line an entry of the long tables; the same lines are valid YAML without the outer brackets."""
-
-    def dump(item: Any) -> str:
-        if not yaml:
-            return json.dumps(item)
-        # JSON escapes what is beyond 16 bits as a pair of surrogates, which YAML does not join.
-        return re.sub(r"[^ -~]", lambda match: f"\\U{ord(match[0]):08x}", json.dumps(item, ensure_ascii=False))
-
+def _lines(data: dict[str, Any]) -> str:
+    """JSON with one line an entry of the long tables."""
     parts = []
     for key, value in data.items():
         if isinstance(value, dict) and value:
-            entries = [f"{dump(name)}: {dump(item)}" for name, item in value.items()]
-            opening, closing, bullet = "{", "}", "  "
+            entries = [f"{json.dumps(name)}: {json.dumps(item)}" for name, item in value.items()]
+            opening, closing = "{", "}"
         elif isinstance(value, list) and value:
-            entries = [dump(item) for item in value]
-            opening, closing, bullet = "[", "]", "- "
+            entries = [json.dumps(item) for item in value]
+            opening, closing = "[", "]"
         else:
-            parts.append(f"{key}: {dump(value)}" if yaml else f"{dump(key)}: {dump(value)}")
+            parts.append(f"{json.dumps(key)}: {json.dumps(value)}")
             continue
-        if yaml:
-            parts.append("\n".join([f"{key}:", *(f"{bullet}{entry}" for entry in entries)]))
-        else:
-            body = ",\n  ".join(entries)
-            parts.append(f"{dump(key)}: {opening}\n  {body}\n {closing}")
-    return "\n".join(parts) + "\n" if yaml else "{" + ",\n ".join(parts) + "}\n"
+        body = ",\n  ".join(entries)
+        parts.append(f"{json.dumps(key)}: {opening}\n  {body}\n {closing}")
+    return "{" + ",\n ".join(parts) + "}\n"

@@ -122,7 +122,7 @@ class _Drawer:
     def _gap(self, column: int) -> float:
         """The room after a column. A label begins behind its source's bar, or behind trunks and bends where there are
         any."""
-        leaving, arriving = (_TRUNK * len(found) for found in (self.leaving[column], self.arriving.get(column + 1, ())))
+        leaving, arriving = self._leaving_room(column), _TRUNK * len(self.arriving.get(column + 1, ()))
         here = [link for link in self.direct if self.boxes[link.target].column == column + 1]
         bend = _BEND if any(self._bends(link) for link in here) else 0.0
         ends = [
@@ -134,6 +134,15 @@ class _Drawer:
             if text
         ]
         return max(_GAP + leaving + bend, max(ends, default=0.0) + ARROW + 5 - self.ends[column]) + arriving
+
+    def _leaving_room(self, column: int) -> float:
+        """What the trunks behind a column take, in front of them the heads of arrows that come back."""
+        back = any(
+            link.back_bytes is not None and self.boxes[link.source].column == column
+            for links in self.around.values()
+            for link in links
+        )
+        return len(self.leaving[column]) * _TRUNK + (ARROW if back else 0.0)
 
     def _bends(self, link: Link) -> bool:
         return abs(self._exit(link) - self._entry(link)) > 0.05
@@ -200,7 +209,7 @@ class _Drawer:
         """Level, but for an S right behind the column before ``column`` where the ends differ in height."""
         if abs(y1 - y2) < 0.05:
             return f"M{point(x1, y1)} H{number(x2)}"
-        left = max(x1, self.ends[column - 1] + len(self.leaving[column - 1]) * _TRUNK)
+        left = max(x1, self.ends[column - 1] + self._leaving_room(column - 1))
         middle, right = left + _BEND / 2, left + _BEND
         curve = f"C{point(middle, y1)} {point(middle, y2)} {point(right, y2)}"
         return f"M{point(x1, y1)} H{number(left)} {curve} H{number(x2)}"
@@ -210,7 +219,7 @@ class _Drawer:
         the tooltip still says it."""
         source, target = self.boxes[link.source], self.boxes[link.target]
         right = target.x - len(self.arriving[target.column]) * _TRUNK - ARROW - 1.5 - text_width(text, SMALL)
-        left = source.right + len(self.leaving[source.column]) * _TRUNK + ARROW
+        left = source.right + self._leaving_room(source.column) + ARROW
         written = [line for box in self.boxes.values() for line in box.texts]
         sides = (_DOWN, _UP) if below else (_UP, _DOWN)
         for x, y in ((right, y2), (left, y1)):
@@ -230,7 +239,8 @@ class _Drawer:
         for link in links:
             source = self.boxes[link.source]
             leave = source.y + self._below_direct(link.source)
-            down = self.ends[source.column] + (1 + self.leaving[source.column].index(target)) * _TRUNK - 1
+            later = len(self.leaving[source.column]) - 1 - self.leaving[source.column].index(target)
+            down = self.ends[source.column] + self._leaving_room(source.column) - later * _TRUNK - 1
             begin = source.right
             if link.back_bytes is not None:
                 heads.append((begin, leave, False))

@@ -234,8 +234,12 @@ class Recorder(TorchDispatchMode):
         try:
             with self.mode:
                 result = func(*args, **kwargs)
-        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        except RuntimeError as error:
             deciding = reals or self._deciding_arguments(func, args, kwargs)
+            depends = isinstance(error, (DataDependentOutputException, DynamicOutputShapeException))
+            # Some operators read memory that a fake tensor does not have.
+            if not depends and (deciding is None or func._schema.name not in DECIDED_BY):
+                raise
             if deciding is not None:
                 with _disable_current_modes():
                     real = func(*deciding[0], **deciding[1])

@@ -1,11 +1,14 @@
 """The text graphs in ``shapes/``: the golden snapshot of the tracer, usable without torch.
 
-``python -m mmworkload.tracing.snapshot shapes/`` writes one file for every workload and variant.
+``python -m mmworkload.tracing.snapshot shapes/`` writes one file for every workload and variant, and with globs after
+the folder (``'av-mnist/*'``) those whose name matches one.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from mmworkload.graph import LayerGraph
@@ -23,22 +26,25 @@ def path_of(model: str) -> Path | None:
     return None
 
 
-def write_all(folder: Path) -> list[Path]:
-    """Traces every variant of every workload and writes its graph; returns the files."""
+def write_all(folder: Path, only: Iterable[str] = ()) -> list[Path]:
+    """Traces each variant whose name matches one of the globs (default: all), writes its graph, returns the files."""
     from mmworkload.models import families, resolve
     from mmworkload.tracing import trace_model
     from mmworkload.verbs import require_known
 
+    globs = list(only) or ["*"]
     written = []
     for family_name, family in families().items():
         for variant in family.variants:
-            graph: LayerGraph = require_known(trace_model(resolve(f"{family_name}/{variant.name}")).graph)
-            target = folder / family_name / f"{variant.name}.yaml"
-            graph.save(target)
-            written.append(target)
+            name = f"{family_name}/{variant.name}"
+            if any(fnmatch.fnmatchcase(name, glob) for glob in globs):
+                graph: LayerGraph = require_known(trace_model(resolve(name)).graph)
+                target = folder / f"{name}.yaml"
+                graph.save(target)
+                written.append(target)
     return written
 
 
 if __name__ == "__main__":
-    for item in write_all(Path(sys.argv[1] if len(sys.argv) > 1 else "shapes")):
+    for item in write_all(Path(sys.argv[1] if len(sys.argv) > 1 else "shapes"), sys.argv[2:]):
         print(item)

@@ -96,18 +96,19 @@ def test_preprocessing_is_one_node_a_modality_and_a_constant_is_its_users(draw: 
 
 def test_a_mask_goes_with_its_modality_or_is_named(draw: Draw) -> None:
     graph = draw(
-        {"ids": (1, 9), "mask": (1, 9), "bias": (1, 2)},
+        {"ids": (1, 9), "mask": (1, 1, 9), "bias": (1, 2)},
         [("t", "encoder/text", "text", ("ids", "mask", "bias"), 100)],
     )
     inputs = (
-        InputInfo("mask", (1, 9), "float32", "text", "mask"),
+        InputInfo("mask", (1, 1, 9), "float32", "text", "mask"),
         InputInfo("ids", (1, 9), "float32", "text"),
         InputInfo("bias", (1, 2), "float32", "bias", "mask"),
     )
     found = stage_graph(replace(graph, inputs=inputs))
 
     (text,) = [node for node in found.nodes if node.is_input]
-    assert (text.name, len(text.shapes), text.bytes) == ("text", 2, 4 * 18)
+    # The modality itself comes first.
+    assert (text.name, [len(shape) for shape in text.shapes], text.bytes) == ("text", [3, 5], 4 * 18)
     assert found.lanes == ("text",)
     assert found.further_inputs == ("bias",)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,13 +17,21 @@ from mmworkload.tracing import trace_model
 from mmworkload.tracing.snapshot import path_of, write_all
 
 NAMES = [f"{family}/{variant.name}" for family, item in families().items() for variant in item.variants]
+# Tracing these takes seconds each; what is read from their snapshots is tested all the same.
+LARGE_BYTES = 20_000
+
+
+def traced_names() -> list[Any]:
+    paths = {name: path_of(name) for name in NAMES}
+    large = {name for name, path in paths.items() if path is not None and path.stat().st_size > LARGE_BYTES}
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in large else []) for name in NAMES]
 
 
 def recorded_versions(graph: LayerGraph) -> dict[str, str]:
     return {name: version for name, version in graph.versions.items() if name in ("torch", "transformers")}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", traced_names())
 def test_a_snapshot_equals_a_fresh_trace(name: str) -> None:
     path = path_of(name)
     assert path is not None, f"no snapshot of {name}: python -m mmworkload.tracing.snapshot shapes/"
@@ -36,6 +45,19 @@ def test_a_snapshot_equals_a_fresh_trace(name: str) -> None:
         bare = {"versions": {}, "coverage": ()}
         assert replace(fresh, **bare) == replace(stored, **bare)
     assert [item for item in stored.coverage if item.treatment == "unknown"] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_snapshot_is_the_text_of_its_graph(name: str) -> None:
+    path = path_of(name)
+    assert path is not None
+    assert LayerGraph.load(path).to_text(".yaml") == path.read_text()
+
+
+def test_all_snapshots_together_are_small() -> None:
+    sizes = {name: path.stat().st_size for name in NAMES if (path := path_of(name)) is not None}
+    assert max(sizes.values()) < 100_000
+    assert sum(sizes.values()) < 5_000_000
 
 
 def test_every_snapshot_belongs_to_a_variant() -> None:
@@ -69,3 +91,4 @@ def test_writing_all_snapshots_gives_a_file_a_variant(tmp_path: Path, monkeypatc
         f"av-mnist/{variant.name}.yaml" for variant in family.variants
     ]
     assert LayerGraph.load(written[0]).total_macs == 11993032
+    assert write_all(tmp_path / "one", ["*/im*", "none/*"]) == [tmp_path / "one" / "av-mnist" / "image.yaml"]

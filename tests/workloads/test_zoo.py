@@ -72,7 +72,7 @@ def stored(name: str) -> LayerGraph:
 
 
 def canonical(graph: LayerGraph) -> str:
-    """A key of the computation: layers with their problems and bytes, and who reads whose result; no names, no stages."""
+    """A key of the computation: layers with problems and bytes, and who reads whose result; no names, no stages."""
     number = {layer.name: index for index, layer in enumerate(graph)}
     rows = [
         (

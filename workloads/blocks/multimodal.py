@@ -11,7 +11,7 @@ from mmworkload.errors import ModelError
 
 
 class MultiModal(nn.Module):
-    """``head(fusion([encoder(input) for each modality]))``; inputs are passed by modality, in the order of ``encoders``.
+    """``head(fusion([encoder(input) for each modality]))``; inputs are passed by modality.
 
     ``fusion`` takes the list of encoded parts; without it there is one modality, which goes to the head directly. A
     modality in ``dropped`` has no encoder: zeros of that shape (without batch) stand for what it would have given.

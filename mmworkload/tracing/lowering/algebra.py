@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from mmworkload.layer import Work
 from mmworkload.tracing.call import Call, Lowered, Value, lowers
 from mmworkload.tracing.lowering.contraction import contract, matmul_axes
 
@@ -84,7 +85,7 @@ def chain(call: Call) -> Lowered:
             best[i, j] = min(
                 (best[i, k][0] + best[k + 1, j][0] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)
             )
-    work = []
+    work: list[Work] = []
 
     def product(i: int, j: int) -> Value:
         if i == j:

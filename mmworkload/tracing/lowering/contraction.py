@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mmworkload.layer import Work
 from mmworkload.problem import gemm
@@ -92,9 +93,12 @@ def linear(call: Call) -> Lowered:
     return Lowered("linear", "Gemm", work, vector_ops=bias)
 
 
-@lowers("aten.mm", "aten.bmm")
+@lowers("aten.mm", "aten.bmm", "aten._int_mm", "aten._scaled_mm", "aten._scaled_mm_v2")
 def plain_product(call: Call) -> Lowered:
-    return _matmul(call, "self", "mat2")
+    """Products of 8-bit numbers too; their scales are read, and multiply the output once."""
+    lowered = _matmul(call, "self", "mat2")
+    passes = ("_scaled" in call.operator) + isinstance(call.get("bias"), Value)
+    return replace(lowered, vector_ops=lowered.vector_ops + passes * call.output.elements)
 
 
 @lowers("aten.matmul")
@@ -145,14 +149,14 @@ def vector_dot(call: Call) -> Lowered:
     return Lowered("matmul", "Gemm", work, vector_ops=before)
 
 
-@lowers("aten.cdist")
+@lowers("aten.cdist", "aten._cdist_forward")
 def pairwise_distances(call: Call) -> Lowered:
     """Every row against every row: a difference, a power and a sum for each coordinate."""
     width = call["x1"].shape[-1]
     return Lowered("cdist", "Reduce", vector_ops=3 * width * call.output.elements)
 
 
-@lowers("aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv")
+@lowers("aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv", "aten._scaled_addmm")
 def product_and_add(call: Call) -> Lowered:
     """``beta * self + alpha * product``; addbmm also sums over the batch."""
     names = [name for name in ("mat1", "mat", "batch1") if name in call.args]
@@ -247,6 +251,16 @@ def tensordot(call: Call) -> Lowered:
     out = "".join(letter for letter in a_axes + b_axes if letter not in shared)
     work, before = contract(a, b, "".join(a_axes), "".join(b_axes), out, call.output.bits)
     return Lowered("matmul", "Gemm", work, vector_ops=before)
+
+
+@lowers("aten.affine_grid_generator")
+def affine_grid(call: Call) -> Lowered:
+    """``theta`` [N, 2, 3] (or [N, 3, 4]) times the homogeneous coordinates of each point, which are made on the way."""
+    theta, out = call["theta"], call.output
+    points = math.prod(out.shape[1:-1])
+    grid = Value("", (points, theta.shape[2]), out.dtype, out.bits, points * theta.shape[2])
+    work, _ = contract(grid, theta, "pz", "nyz", "npy", out.bits)
+    return Lowered("matmul", "Gemm", work, vector_ops=points * theta.shape[1])
 
 
 @lowers("aten.bilinear")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from mmworkload.layer import Work
@@ -126,6 +127,20 @@ def transposed_convolution(call: Call) -> Lowered:
     return _lower(call, call.operator.removeprefix("aten."), transposed=True)
 
 
+@lowers("aten.conv_tbc")
+def time_first_convolution(call: Call) -> Lowered:
+    """``self`` [T, B, C], ``weight`` [S, C, M]: the one-dimensional convolution with its axes in another order."""
+    x, weight, out = call["self"], call["weight"], call.output
+    if 0 in (x.elements, weight.elements, out.elements):
+        return Lowered("conv1d", "Conv")
+    problem = convolve(
+        replace(x, shape=(*x.shape[1:], x.shape[0])), replace(weight, shape=weight.shape[::-1]),
+        replace(out, shape=(*out.shape[1:], out.shape[0])),
+        stride=1, padding=call["pad"], dilation=1, groups=1,
+    )  # fmt: skip
+    return Lowered("conv1d", "Conv", (Work(problem),), vector_ops=out.elements)
+
+
 @lowers("aten.convolution", "aten._convolution")
 def general_convolution(call: Call) -> Lowered:
     rank = len(call["weight"].shape) - 2
@@ -140,6 +155,6 @@ def unfold(call: Call) -> Lowered:
     return Lowered("unfold" if call.operator.endswith("im2col") else "fold", "Movement", vector_ops=larger)
 
 
-@lowers("aten.pixel_shuffle", "aten.pixel_unshuffle", "aten.channel_shuffle")
+@lowers("aten.pixel_shuffle", "aten.pixel_unshuffle", "aten.channel_shuffle", "aten.native_channel_shuffle")
 def pixel_shuffle(call: Call) -> Lowered:
-    return Lowered(call.operator.removeprefix("aten."), "Movement")
+    return Lowered(call.operator.removeprefix("aten.").removeprefix("native_"), "Movement")

@@ -25,7 +25,7 @@ def grouped(x: Value, weight: Value, out_bits: int) -> tuple[tuple[Work, ...], i
     return work, min(rows, experts), f"{rows} rows spread evenly over {experts} experts"
 
 
-@lowers("transformers.grouped_mm_fallback", "aten._grouped_mm", "aten._scaled_grouped_mm")
+@lowers("transformers.grouped_mm_fallback", "aten._grouped_mm", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
 def grouped_product(call: Call) -> Lowered:
     """Rows by experts [S, C] x [E, C, M]; a batch of products [E, S, C] x [E, C, M]; and, with the summed or the output
     axis split, [M, S] x [S, N] and [E, M, C] x [C, S]."""
@@ -34,14 +34,15 @@ def grouped_product(call: Call) -> Lowered:
     bits = call.output.bits
     small = tuple((item, item.bytes) for item in others)
     if ranks == (2, 3):
-        work, used, assumption = grouped(x, weight, bits)
+        work, used, split = grouped(x, weight, bits)
         read = weight.bytes * used // weight.shape[0]
         return Lowered(
-            "grouped_matmul", "Gemm", work, reads=((x, x.bytes), (weight, read), *small), assumptions=(assumption,)
+            "grouped_matmul", "Gemm", work, reads=((x, x.bytes), (weight, read), *small), assumptions=(split,)
         )
+    assumption: tuple[str, ...] = ()
     if ranks == (3, 3):
         groups, rows, reduction = x.shape
-        columns, assumption = weight.shape[2], ()
+        columns = weight.shape[2]
     elif ranks == (2, 2):
         groups, rows, reduction, columns = call.output.shape[0], x.shape[0], x.shape[1], weight.shape[1]
         reduction, assumption = _even(reduction, groups, "columns")

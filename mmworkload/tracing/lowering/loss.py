@@ -24,3 +24,19 @@ def loss(call: Call) -> Lowered:
         name.removesuffix("_nd"), "Reduce", vector_ops=(PASSES[name] + reduced) * elements,
         write_bytes=call.output.bytes,
     )  # fmt: skip
+
+
+# Over three predecessors: two maxima, three differences and exponentials, two sums, a logarithm, two more sums.
+_CTC_PASSES = 13
+
+
+@lowers("aten.ctc_loss", "aten._ctc_loss")
+def alignment_loss(call: Call) -> Lowered:
+    """The forward recursion over all steps and all labels with a blank before, between and after (Graves 2006)."""
+    log_probabilities, targets, lengths = call["log_probs"], call["targets"], call["target_lengths"]
+    steps = log_probabilities.shape[0]
+    labels = max(lengths) if isinstance(lengths, list) else targets.shape[-1]
+    batch = log_probabilities.shape[1] if len(log_probabilities.shape) == 3 else 1
+    return Lowered(
+        "ctc_loss", "Reduce", vector_ops=_CTC_PASSES * steps * batch * (2 * labels + 1), write_bytes=call.output.bytes
+    )

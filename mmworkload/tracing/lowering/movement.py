@@ -19,7 +19,8 @@ COPIES = (
     "alias_copy", "as_strided_copy", "diagonal_copy", "narrow_copy", "select_copy", "slice_copy", "split_copy",
     "split_with_sizes_copy", "squeeze_copy", "t_copy", "transpose_copy", "unbind_copy", "unfold_copy",
     "unsqueeze_copy", "fft_fftshift", "fft_ifftshift", "combinations", "_chunk_cat", "ravel", "chalf", "nonzero_static",
-    "lu_unpack", "max_unpool2d", "max_unpool3d", "linalg_vander", "resize_", "resize_as_", "argwhere",
+    "lu_unpack", "max_unpool2d", "max_unpool3d", "linalg_vander", "resize_", "resize_as_", "argwhere", "nonzero_numpy",
+    "_pack_padded_sequence", "_pad_packed_sequence",
 )  # fmt: skip
 
 # Only the selected elements are read.

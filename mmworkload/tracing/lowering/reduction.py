@@ -40,7 +40,7 @@ def variance(call: Call) -> Lowered:
 @lowers(
     "aten.cumsum", "aten.cumprod", "aten.cummax", "aten.cummin", "aten.logcumsumexp", "aten.diff", "aten.multinomial",
     "aten.bincount", "aten.histc", "aten.histogram", "aten.histogramdd", "aten.hash_tensor",
-    "aten._softmax_backward_data",
+    "aten.unique_consecutive", "aten.unique_dim_consecutive", "aten._softmax_backward_data",
 )  # fmt: skip
 def scan(call: Call) -> Lowered:
     """One operation for each element (multinomial sums the probabilities up before it draws)."""
@@ -53,7 +53,7 @@ def neighbours(call: Call) -> Lowered:
     return Lowered(call.operator.removeprefix("aten."), "Reduce", vector_ops=3 * call.tensors[0].elements)
 
 
-@lowers("aten.pdist")
+@lowers("aten.pdist", "aten._pdist_forward")
 def distances_within(call: Call) -> Lowered:
     """Each pair of rows: a difference, a power and a sum for each coordinate."""
     return Lowered("pdist", "Reduce", vector_ops=3 * call["self"].shape[-1] * call.output.elements)
@@ -70,6 +70,14 @@ def sort(call: Call) -> Lowered:
         "Other",
         vector_ops=x.elements * max(1, math.ceil(math.log2(max(2, length)))),
     )
+
+
+@lowers("aten._unique", "aten._unique2", "aten.unique_dim")
+def unique(call: Call) -> Lowered:
+    """Sorts all elements, or the slices along ``dim``, and drops what repeats."""
+    x = call["self"]
+    length = x.shape[call["dim"]] if "dim" in call.args else x.elements
+    return Lowered("unique", "Other", vector_ops=x.elements * max(1, math.ceil(math.log2(max(2, length)))))
 
 
 _TRANSFORMS = ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")

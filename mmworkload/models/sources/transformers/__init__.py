@@ -49,8 +49,14 @@ def find(rest: str, request: Request) -> Model:
         raise UnknownNameError(f"parameter of {request.name}", unknown, sheet.parameters)
 
     def make(device: str) -> tuple[torch.nn.Module, Any]:
+        import torch
+
         with quiet():
             module = kind(copy.deepcopy(sheet.configuration))
+        for part in module.modules():
+            # A constant that is made at its first use, one entry after the other, is no part of the forward pass.
+            with torch.device("cpu"):
+                getattr(getattr(part, "vocabulary_mapping", None), "img2bpe_mapping_tensor", None)
         return module, {name: argument.make() for name, argument in sheet.arguments.items()}
 
     return Model(

@@ -12,6 +12,13 @@ def complete(configuration: Any) -> tuple[str, ...]:
 
 
 def _repairs(configuration: Any) -> Iterator[str]:
+    if configuration.model_type == "chameleon" and not configuration.vocabulary_map:
+        # Behind four tokens of meaning the codes of an image, written in letters for digits.
+        digits = str.maketrans("0123456789", "ABCDEFGHIJ")
+        codes = range(configuration.vq_config.num_embeddings)
+        configuration.vocabulary_map = {f"IMGIMG{str(code).translate(digits)}Z": 4 + code for code in codes}
+        configuration.vocabulary_map["<image>"] = 4 + len(codes)
+        yield f"vocabulary_map, of {len(codes)} codes of an image,"
     vision, text = getattr(configuration, "vision_config", None), getattr(configuration, "text_config", None)
     if vision is None or text is None:
         return
@@ -37,6 +44,10 @@ def _repairs(configuration: Any) -> Iterator[str]:
         if vision.vision_output_dim != vision.projector_output_dim:
             vision.vision_output_dim = vision.projector_output_dim
             yield f"vision_config.vision_output_dim={vision.projector_output_dim}"
+    # Pooled into a square of vectors, an image has at least as many patches on each side.
+    if configuration.model_type == "gemma3" and vision.image_size < 896:
+        vision.image_size, vision.patch_size = 896, 14
+        yield "vision_config.image_size=896, vision_config.patch_size=14 (the published Gemma 3)"
     # A placeholder without a number cannot be found in the text.
     for key in ("image_token_index", "image_token_id", "video_token_index"):
         if key in configuration.to_dict() and getattr(configuration, key) is None:

@@ -11,10 +11,10 @@ from mmworkload.models.sources.transformers.sheet import Placeholders, Sheet
 if TYPE_CHECKING:
     import torch
 
-VISION = ("vision_config", "image_config", "vision_encoder_config", "vision_tower_config", "encoder")
+VISION = ("vision_config", "vq_config", "image_config", "vision_encoder_config", "vision_tower_config", "encoder")
 # Images of detectors and other models without a size of their own, as their processors make them; else 224.
 USUAL_SIZE = 224
-OWN_SIZE = ("image_size", "input_size", "img_size")
+OWN_SIZE = ("image_size", "input_size", "img_size", "resolution")
 SIZES = {"Detection": 800, "Segmentation": 512, "MaskGeneration": 1024}
 FRAMES = ("num_frames", "frames_per_clip", "max_num_frames", "video_length")
 
@@ -117,6 +117,8 @@ def _plain(sheet: Sheet, name: str) -> None:
     if clip:
         shape = (frames(sheet, part), *shape)
     sheet.add(name, (sheet.batch, *shape), modality="video" if clip else "image")
+    if getattr(part, "model_type", "") == "pixtral":
+        sheet.values("image_sizes", [[height, width]] * sheet.batch)
     # A mask of pixels beyond a smaller image of the batch.
     sheet.ones("pixel_mask", (sheet.batch, height, width))
 

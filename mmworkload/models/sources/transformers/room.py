@@ -19,7 +19,21 @@ def room(sheet: Sheet) -> None:
     if not sheet.takes("input_ids"):
         return
     for method, names, kind in METHODS:
-        found = (getattr(sheet.configuration, name, None) for name in names)
+        found = [getattr(sheet.configuration, name, None) for name in names]
+        if kind == 1:
+            found.append((getattr(sheet.configuration, "vocabulary_map", None) or {}).get("<image>"))
         token = next((value for value in found if value is not None), None)
-        if token is not None and (count := sheet.features(method)):
+        if token is not None and (count := sheet.features(method) or (kind == 3 and _heard(sheet))):
             sheet.placeholders.append(Placeholders(int(token), count, kind))
+
+
+def _heard(sheet: Sheet) -> int:
+    """The vectors of a sound where no method gives them but the length of the audio tower's output is known."""
+    import torch
+
+    tower = getattr(sheet.module, "audio_tower", getattr(getattr(sheet.module, "model", None), "audio_tower", None))
+    lengths = getattr(tower, "_get_feat_extract_output_lengths", None)
+    if lengths is None or "input_features" not in sheet.arguments:
+        return 0
+    frames = sheet.arguments["input_features"].spec.shape[-1]
+    return int(lengths(torch.tensor(frames, device="cpu"))[-1])
