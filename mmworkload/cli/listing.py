@@ -67,18 +67,18 @@ def _workload(name: str, family: Family) -> dict[str, Any]:
 
 
 def _variant(family: str, variant: Variant) -> dict[str, Any]:
-    from mmworkload.reporting.sizes import sizes_of
+    from mmworkload.reporting.sizes import totals_of
 
     name = f"{family}/{variant.name}"
-    sizes = sizes_of(name)
+    totals = totals_of(name)
     return {
         "name": name,
         "source": variant.source,
         "aliases": [f"{family}/{alias}" for alias in variant.aliases],
         "notes": variant.notes,
         "stand_ins": list(variant.stand_ins),
-        "macs": sizes.macs if sizes else None,
-        "params": sizes.params if sizes else None,
+        "macs": totals.macs if totals else None,
+        "params": totals.params if totals else None,
         "end_to_end": variant.preprocess is not None,
         "parameters": {key: _parameter(item) for key, item in variant.parameters.items()},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any, TypeVar, cast
 
@@ -55,11 +55,9 @@ def read(text: str) -> LayerGraph:
                 raise FormatError(f"{table}: '{line[:100]}': {error}") from error
         return found
 
-    inputs = entries("inputs", _input)
-    outputs = entries("outputs", lambda words: to_text(*_exactly(1, words)))
-    entries("operators", known.add_operator)
-    entries("stages", known.add_stage)
     entries("problems", known.add_problem)
+    entries("operators", known.add_operator)
+    entries("rules", known.add_rule)
     entries("tensors", lambda words: known.tensor(words[1:], to_text(words[0]), "weight"))
     layers = entries("layers", lambda words: _layer(words, known))
     calls = calls_by_module(layers)
@@ -71,17 +69,15 @@ def read(text: str) -> LayerGraph:
         dtype=known.dtype,
         layers=tuple(layers),
         tensors=known.tensors,
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
+        inputs=tuple(_inputs(data)),
+        outputs=tuple(entries("outputs", lambda words: to_text(*_exactly(1, words)))),
         built_params=_count(data, "built_params"),
         route=_one(data, "route"),
         versions=_named_texts(data, "versions"),
         coverage=(*coverage, *_following(coverage, calls, known)),
         notes=tuple(_texts(data, "notes")),
     )
-    for key, value in (("total_params", graph.total_params), ("total_macs", graph.total_macs)):
-        if _count(data, key) != value:
-            raise FormatError(f"{key} is {_one(data, key)} in the header, but the layers have {value}")
+    _check_sums(graph, data)
     return graph
 
 
@@ -114,8 +110,6 @@ def _unfolded(data: dict[str, Any], text: str) -> dict[str, list[str]]:
     tables = {}
     for name in TABLES:
         block = _one(data, name)
-        if block and not block.endswith("\n"):
-            raise FormatError(f"{name}: the text is cut off, its last line has no end")
         try:
             tables[name] = unfold(block.removesuffix("\n").split("\n") if block else [], starts.get(name, 1))
         except FormatError as error:
@@ -152,6 +146,34 @@ def _named_texts(data: dict[str, Any], key: str) -> dict[str, str]:
     return found
 
 
+def _inputs(data: dict[str, Any]) -> Iterator[InputInfo]:
+    found = data.get("inputs")
+    keys = {item.name for item in fields(InputInfo)}
+    for item in found if isinstance(found, list) else [None]:
+        if not isinstance(item, dict) or set(item) != keys or not isinstance(item["shape"], list):
+            raise FormatError(f"not a complete layer graph: inputs are a list with {', '.join(sorted(keys))} each")
+        shape = tuple(to_count(str(size)) for size in item["shape"])
+        yield InputInfo(**{key: str(value) for key, value in item.items() if key != "shape"}, shape=shape)
+
+
+def _check_sums(graph: LayerGraph, data: dict[str, Any]) -> None:
+    """FormatError when sums of the header are not those of the layers."""
+    sums: dict[str, Any] = {"total_params": graph.total_params, "total_macs": graph.total_macs}
+    for stage in dict.fromkeys(layer.stage for layer in graph.layers):
+        layers = [layer for layer in graph.layers if layer.stage == stage]
+        sums[f"layers of {stage}"] = len(layers)
+        sums[f"macs of {stage}"] = sum(layer.macs for layer in layers)
+        sums[f"params of {stage}"] = graph.params(layers)
+    told: dict[str, Any] = {key: data[key] for key in ("total_params", "total_macs") if key in data}
+    stages = data.get("stages")
+    for stage, totals in stages.items() if isinstance(stages, dict) else ():
+        of_stage = totals if isinstance(totals, dict) else {}
+        told |= {f"{key} of {stage}": of_stage.get(key) for key in ("layers", "macs", "params")}
+    for key, value in told.items():
+        if value != str(sums.get(key)):
+            raise FormatError(f"{key}: {value} in the header, but the layers have {sums.get(key)}")
+
+
 # --- the tables -----------------------------------------------------------------------------------------------------
 
 
@@ -170,7 +192,7 @@ class _Known:
 
     dtype: str
     families: dict[str, _Family] = field(default_factory=dict)
-    stages: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    rules: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     problems: dict[str, Problem] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
@@ -178,9 +200,9 @@ class _Known:
         op, category, vector, operator = _exactly(4, words)
         _add(self.families, to_text(op), _Family(to_text(category), to_count(vector), to_text(operator)))
 
-    def add_stage(self, words: list[str]) -> None:
+    def add_rule(self, words: list[str]) -> None:
         tag, stage, modality, rule = map(to_text, _exactly(4, words))
-        _add(self.stages, tag, (stage, modality, rule))
+        _add(self.rules, tag, (stage, modality, rule))
 
     def add_problem(self, words: list[str]) -> None:
         _add(self.problems, words[0], Problem.parse(" ".join(words[1:])))
@@ -207,7 +229,7 @@ def _layer(words: list[str], known: _Known) -> Layer:
     words, read = _cut(words, "<-")
     name, op = map(to_text, _at_least(3, words)[:2])
     family = _get(known.families, op, "operator")
-    stage, modality, rule = _get(known.stages, words[2], "stage")
+    stage, modality, rule = _get(known.rules, words[2], "rule")
     work, assumptions, others, dead = [], [], [], False
     for word in words[3:]:
         match = _WORK.fullmatch(word)
@@ -267,11 +289,6 @@ def _following(told: list[Coverage], calls: Calls, known: _Known) -> Iterator[Co
     for module, op, numbers in sole_families(calls):
         if known.families[op].operator and module not in modules:
             yield coverage_of("lowered", known.families[op].operator, module, numbers)
-
-
-def _input(words: list[str]) -> InputInfo:
-    tensor, modality, role, shape, dtype = _exactly(5, words)
-    return InputInfo(to_text(tensor), to_sizes(shape), to_text(dtype), to_text(modality), to_text(role))
 
 
 # --- words of a line ------------------------------------------------------------------------------------------------

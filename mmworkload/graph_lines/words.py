@@ -12,7 +12,7 @@ from mmworkload.graph import Coverage
 from mmworkload.layer import Layer, Tensor
 
 SCHEMA_VERSION = 2
-TABLES = ("inputs", "outputs", "operators", "stages", "problems", "tensors", "layers", "coverage")
+TABLES = ("problems", "operators", "rules", "tensors", "layers", "coverage", "outputs")
 
 # A word as it is: it is none of the forms that mean something else, and holds no separator.
 _PLAIN = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./:@#+~-]*")

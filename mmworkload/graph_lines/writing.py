@@ -6,13 +6,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmworkload.folding import fold
 from mmworkload.graph import Coverage, LayerGraph
 from mmworkload.graph_lines.words import (
     SCHEMA_VERSION,
+    TABLES,
     Calls,
     bits_of,
     calls_by_module,
@@ -28,13 +29,12 @@ from mmworkload.graph_lines.words import (
 )
 from mmworkload.layer import Layer, Tensor
 
-# Layers that a rule must have decided to stand in the table of stages; another one stands at its layers.
+# Layers that a rule must have decided to stand in the table; another one stands at its layers.
 _COMMON = 4
 
 
 def write(graph: LayerGraph) -> str:
     """The text of ``graph``, which :func:`mmworkload.graph_lines.read` turns into an equal one."""
-    tables = _tables(graph)
     header: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "model": graph.model,
@@ -47,23 +47,28 @@ def write(graph: LayerGraph) -> str:
         "built_params": graph.built_params,
         "total_params": graph.total_params,
         "total_macs": graph.total_macs,
-        "counts": {name: len(lines) for name, lines in tables.items()},
+        "inputs": [asdict(item) for item in graph.inputs],
+        "stages": {stage: asdict(totals) for stage, totals in graph.stages.items()},
     }
-    lines = []
-    for key, value in header.items():
-        if isinstance(value, dict) and value:
-            lines += [f"{key}:", *(f"  {_scalar(name)}: {_scalar(item)}" for name, item in value.items())]
-        elif isinstance(value, list) and value:
-            lines += [f"{key}:", *(f"- {_scalar(item)}" for item in value)]
-        else:
-            lines.append(f"{key}: {_scalar(value)}")
-    for name, table in tables.items():
-        lines += [f"{name}: |", *(f"  {line}" for line in fold(table))]
+    tables = _tables(graph)
+    lines = [line for key, value in header.items() for line in _entry(key, value)]
+    for name in TABLES:
+        lines += [f"{name}: |", *(f"  {line}" for line in fold(tables[name]))]
+    lines += _entry("counts", {name: len(tables[name]) for name in TABLES})
     return "\n".join(lines) + "\n"
 
 
-def _scalar(value: Any) -> str:
-    """A value of the header: what is JSON and YAML alike."""
+def _entry(key: str, value: Any) -> list[str]:
+    """The lines of one key, with a line for each item of a dictionary or a list."""
+    if isinstance(value, dict) and value:
+        return [f"{key}:", *(f"  {_json(name)}: {_json(item)}" for name, item in value.items())]
+    if isinstance(value, list) and value:
+        return [f"{key}:", *(f"- {_json(item)}" for item in value)]
+    return [f"{key}: {_json(value)}"]
+
+
+def _json(value: Any) -> str:
+    """JSON that is YAML too."""
     # JSON escapes what is beyond 16 bits as a pair of surrogates, which YAML does not join.
     return re.sub(r"[^ -~]", lambda match: f"\\U{ord(match[0]):08x}", json.dumps(value, ensure_ascii=False))
 
@@ -74,14 +79,9 @@ def _tables(graph: LayerGraph) -> dict[str, list[str]]:
     categories: dict[str, str] = {}
     for layer in graph.layers:
         categories.setdefault(layer.op, layer.category)
-    lines = _LayerLines(
-        graph, categories, _vectors(graph), _stages(graph), {key: f"p{i}" for i, key in enumerate(graph.problems)}
-    )
+    problems = {key: f"p{index}" for index, key in enumerate(graph.problems)}
+    lines = _LayerLines(graph, categories, _vectors(graph), _rules(graph), problems)
     layers = [" ".join(lines.words(layer)) for layer in graph.layers]
-    inputs = [
-        [to_word(item.tensor), to_word(item.modality), to_word(item.role), to_shape(item.shape), to_word(item.dtype)]
-        for item in graph.inputs
-    ]
     # All others were declared where layers use them.
     tensors = [
         [to_word(name), *_declaration(tensor, name, "weight", graph.dtype)]
@@ -89,14 +89,13 @@ def _tables(graph: LayerGraph) -> dict[str, list[str]]:
         if name not in lines.declared
     ]
     return {
-        "inputs": [" ".join(words) for words in inputs],
         "outputs": [to_word(name) for name in graph.outputs],
         "operators": [
             f"{to_word(op)} {to_word(category)} {lines.vectors[op]} {to_word(operators[op])}"
             for op, category in categories.items()
         ],
-        "stages": [f"{tag} {' '.join(map(to_word, place))}" for place, tag in lines.stages.items()],
-        "problems": [f"{lines.problems[key]} {problem}" for key, problem in graph.problems.items()],
+        "rules": [f"{tag} {' '.join(map(to_word, place))}" for place, tag in lines.rules.items()],
+        "problems": [f"{problems[key]} {problem}" for key, problem in graph.problems.items()],
         "tensors": [" ".join(words) for words in tensors],
         "layers": layers,
         "coverage": [" ".join(_coverage(item, calls)) for item in coverage],
@@ -106,7 +105,7 @@ def _tables(graph: LayerGraph) -> dict[str, list[str]]:
 # --- what many layers have in common --------------------------------------------------------------------------------
 
 
-def _stages(graph: LayerGraph) -> dict[tuple[str, str, str], str]:
+def _rules(graph: LayerGraph) -> dict[tuple[str, str, str], str]:
     """Tags of the common (stage, modality, rule), and of the first one of each stage and modality."""
     counts = Counter((layer.stage, layer.modality, layer.rule) for layer in graph.layers)
     common = {place[:2] for place, count in counts.items() if count >= _COMMON}
@@ -115,17 +114,18 @@ def _stages(graph: LayerGraph) -> dict[tuple[str, str, str], str]:
         if count >= _COMMON or place[:2] not in common:
             chosen.append(place)
             common.add(place[:2])
-    return {place: f"s{index}" for index, place in enumerate(chosen)}
+    return {place: f"r{index}" for index, place in enumerate(chosen)}
 
 
 def _vectors(graph: LayerGraph) -> dict[str, int]:
-    """Vector operations for each element that is written, as most layers of the operator family have them."""
+    """Vector operations for each element that is written, where most layers of the operator family agree, or 0."""
     found: dict[str, Counter[int]] = {}
     for layer in graph.layers:
         counts = found.setdefault(layer.op, Counter())
         elements = elements_of([graph.tensors[name] for name, _ in layer.writes])
         counts[layer.vector_ops // elements if elements and layer.vector_ops % elements == 0 else 0] += 1
-    return {op: counts.most_common(1)[0][0] for op, counts in found.items()}
+    common = {op: counts.most_common(1)[0] for op, counts in found.items()}
+    return {op: factor if 2 * count > found[op].total() else 0 for op, (factor, count) in common.items()}
 
 
 def _operators(graph: LayerGraph, calls: Calls) -> tuple[dict[str, str], list[Coverage]]:
@@ -161,16 +161,16 @@ class _LayerLines:
     graph: LayerGraph
     categories: dict[str, str]
     vectors: dict[str, int]
-    stages: dict[tuple[str, str, str], str]
+    rules: dict[tuple[str, str, str], str]
     problems: dict[str, str]
     declared: set[str] = field(default_factory=set)
 
     def words(self, layer: Layer) -> Iterator[str]:
         """The words of a layer's line."""
         place = (layer.stage, layer.modality, layer.rule)
-        if place not in self.stages:
-            place = next(item for item in self.stages if item[:2] == place[:2])
-        yield from (to_word(layer.name), to_word(layer.op), self.stages[place])
+        if place not in self.rules:
+            place = next(item for item in self.rules if item[:2] == place[:2])
+        yield from (to_word(layer.name), to_word(layer.op), self.rules[place])
         for work in layer.work:
             count = f"*{work.count}" if work.count != 1 or work.sequential else ""
             yield self.problems[work.problem.key] + count + ("/sequential" if work.sequential else "")

@@ -253,7 +253,9 @@ class _Drawer:
         onward = [link.bytes for link in links if link.bytes is not None]
         back = [link.back_bytes for link in links if link.back_bytes is not None]
         text = " and ".join(si(sum(sizes), "B") + word for sizes, word in ((onward, ""), (back, " back")) if sizes)
-        self.labels.append(Text(text, max(downs) + 3, y + _UP))
+        last_column = max(self._sources(target))
+        behind_trunks = self.ends[last_column] + self._leaving_room(last_column) + 2
+        self.labels.append(Text(text, behind_trunks, y + _UP))
         nodes = [self.boxes[link.source].node for link in links]
         alone = nodes[0] if len({node.lane for node in nodes}) == 1 else None
         self.wires.append(Wire(alone, " ".join(paths), tuple(heads), _tooltip(links)))

@@ -56,8 +56,8 @@ def _overview(known: Mapping[str, Family], found: Mapping[str, Mapping[str, Size
                 ", ".join(map(_text, modalities)) or GAP,
                 str(len(family.variants)),
                 f"`{family.variants[0].name}`",
-                si(first.macs if first else None),
-                si(first.params if first else None),
+                si(first.totals.macs if first else None),
+                si(first.totals.params if first else None),
             ]
         )
     yield _table(["<workload", "<what it does", "<modalities", ">variants", "<default", ">MACs", ">parameters"], rows)
@@ -74,8 +74,8 @@ def _family(name: str, family: Family, sizes: Mapping[str, Sizes | None]) -> Ite
     yield _variants(name, family, sizes)
     yield from _remarks(family)
     yield from _parameters(family)
-    yield from _stages("MACs", name, sizes, lambda item: item.macs, lambda item: item.macs)
-    yield from _stages("Parameters", name, sizes, lambda item: item.params, lambda item: item.params)
+    yield from _stages("MACs", name, sizes, lambda item: item.totals.macs, lambda item: item.macs)
+    yield from _stages("Parameters", name, sizes, lambda item: item.totals.params, lambda item: item.params)
 
 
 def _variants(name: str, family: Family, sizes: Mapping[str, Sizes | None]) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from mmworkload.errors import ModelError
@@ -289,6 +290,18 @@ class Recorder(TorchDispatchMode):
         return _pytree.tree_map_only(torch.Tensor, real, (args, kwargs))
 
 
+class Lists(TorchFunctionMode):
+    """``torch.tensor`` of a list of tensors reads their memory, past every dispatcher: here it reads their values."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        import torch
+        from torch.utils import _pytree
+
+        if func in (torch.tensor, torch.as_tensor) and args and isinstance(args[0], (list, tuple)):
+            args = (_pytree.tree_map_only(FakeTensor, FakeTensor.tolist, args[0]), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
 class _NeedsParts(Exception):  # noqa: N818
     """A composite operator whose shape depends on values inside: its parts are recorded one by one."""
 
@@ -364,7 +377,7 @@ def record(faked: Faked, name: str, info: Callable[[str, Tensor], InputInfo]) ->
         _declare(ledger, faked.module, inputs)
         with plain_attention(), torch.inference_mode(), quiet(), modules.tracked():
             recorder = Recorder(ledger, modules, faked)
-            with recorder:
+            with Lists(), recorder:
                 result = faked.module(*faked.args, **faked.kwargs)
         if recorder.unanswered is not None:
             # The model caught it and went on, on a path that it would not take with values.

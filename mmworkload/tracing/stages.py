@@ -1,8 +1,10 @@
 """Which stage and modality a layer belongs to: the workload's rules first, then data flow. Free of torch.
 
-Data flow: a layer that one modality alone reaches is in that modality's encoder. Fusion runs from the first merge to
-the end of the module that holds the last operator mixing merged elements (attention, recurrence, merge). What
-follows is the head. A uni-modal model is all encoder except what rules name.
+Data flow: a layer that one modality alone reaches is in that modality's encoder. So is a later layer of a module that
+began with one modality and neither joins modalities nor mixes joined elements itself: a branch that others feed
+between its blocks. Of the rest, what an operator that joins modalities or mixes joined elements (attention, a
+recurrence over a sequence, a product of two activations) still depends on is fusion, to the end of the module round the
+last such operator; what none depends on is the head. A uni-modal model is all encoder except what rules name.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from mmworkload.graph import InputInfo
 from mmworkload.layer import Layer, Tensor
 
 RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
-MIXING = RECURRENT | {f"{kind}_cell" for kind in RECURRENT} | {"attention"}
+MIXING = RECURRENT | {"attention"}
 
 
 def assign(
@@ -33,7 +35,9 @@ def assign(
     nothing: frozenset[str] = frozenset()
     reach = [nothing.union(*(carried.get(tensor, nothing) for tensor, _ in layer.reads)) for layer in layers]
     ruled = [_rule(layer, rules) for layer in layers]
-    fusion = _fusion(layers, reach, carried)
+    mixers = _mixers(layers, reach, carried)
+    branches = _branches(layers, reach, mixers)
+    fusion = _fusion(layers, reach, mixers)
     stages: list[str] = []
     reasons: list[str] = []
     for index, found in enumerate(reach):
@@ -45,10 +49,13 @@ def assign(
             stage, reason = f"encoder/{name}", f"only {name} reaches it"
         elif not found:
             stage, reason = "", ""
+        elif index in branches:
+            name, module = branches[index]
+            stage, reason = f"encoder/{name}", f"{module} is {name}'s alone and mixes nothing"
         elif index in fusion:
             stage, reason = "fusion", fusion[index]
         else:
-            stage, reason = "head", "follows the last operator that mixes modalities"
+            stage, reason = "head", "no operator that mixes modalities depends on it"
         stages.append(stage)
         reasons.append(reason)
     _adopt(layers, stages, reasons)
@@ -78,29 +85,75 @@ def _rule(layer: Layer, rules: Mapping[str, str]) -> str | None:
     return None
 
 
-def _fusion(
+def _mixers(
     layers: Sequence[Layer], reach: Sequence[frozenset[str]], carried: Mapping[str, frozenset[str]]
 ) -> dict[int, str]:
+    """Index of every layer that joins modalities or mixes joined elements, with which of the two."""
+    found: dict[int, str] = {}
+    for index, (layer, here) in enumerate(zip(layers, reach, strict=True)):
+        if len(here) < 2:
+            continue
+        if any(carried.get(tensor, here) != here for tensor, _ in layer.reads):
+            found[index] = "joins modalities"
+        elif layer.op in MIXING or _contracts_activations(layer):
+            found[index] = "mixes joined elements"
+    return found
+
+
+def _branches(
+    layers: Sequence[Layer], reach: Sequence[frozenset[str]], mixers: Mapping[int, str]
+) -> dict[int, tuple[str, str]]:
+    """Index of every layer that others' modalities reach inside a branch of one modality, with modality and module."""
+    own: dict[str, set[str]] = {}
+    mixed: set[str] = set()
+    for index, (layer, here) in enumerate(zip(layers, reach, strict=True)):
+        for prefix in _prefixes(layer.module):
+            if len(here) == 1:
+                own.setdefault(prefix, set()).update(here)
+            if index in mixers:
+                mixed.add(prefix)
+    found: dict[int, tuple[str, str]] = {}
+    for index, (layer, here) in enumerate(zip(layers, reach, strict=True)):
+        homes = [prefix for prefix in _prefixes(layer.module) if len(own.get(prefix, ())) == 1 and prefix not in mixed]
+        if len(here) > 1 and homes:
+            (modality,) = own[homes[0]]
+            found[index] = (modality, homes[0])
+    return found
+
+
+def _fusion(layers: Sequence[Layer], reach: Sequence[frozenset[str]], mixers: Mapping[int, str]) -> dict[int, str]:
     """Index of every layer of the fusion stage, with the reason."""
     # Module prefixes inside which no layer sees one modality alone.
     mixed_only: dict[str, bool] = {}
-    for layer, found in zip(layers, reach, strict=True):
+    for layer, here in zip(layers, reach, strict=True):
         for prefix in _prefixes(layer.module):
-            mixed_only[prefix] = mixed_only.get(prefix, True) and len(found) != 1
-    end, block, why = -1, "", ""
-    for index, (layer, found) in enumerate(zip(layers, reach, strict=True)):
-        if len(found) < 2:
-            continue
-        joins = any(carried.get(tensor, found) != found for tensor, _ in layer.reads)
-        if joins or layer.op in MIXING or _contracts_activations(layer):
-            end = index
+            mixed_only[prefix] = mixed_only.get(prefix, True) and len(here) != 1
+    # Which mixing operator, if any, still depends on a tensor: the next one downstream.
+    needed: dict[str, int] = {}
+    found: dict[int, str] = {}
+    blocks: dict[str, int] = {}
+    for index in range(len(layers) - 1, -1, -1):
+        layer = layers[index]
+        after = next((needed[tensor] for tensor, _ in layer.writes if tensor in needed), None)
+        if index in mixers and after is None:
+            # Nothing mixes behind it: its module ends the fusion.
             block = next((prefix for prefix in _prefixes(layer.module) if mixed_only[prefix]), "")
-            why = f"{layer.name}, the last that {'joins modalities' if joins else 'mixes joined elements'}"
-    return {
-        index: f"up to the end of {block or 'the operator'} around {why}"
-        for index, (layer, found) in enumerate(zip(layers, reach, strict=True))
-        if len(found) > 1 and (index <= end or (block and block in _prefixes(layer.module)))
-    }
+            if block:
+                blocks.setdefault(block, index)
+        mixer = index if index in mixers else after
+        if mixer is None:
+            continue
+        if index in mixers:
+            found[index] = mixers[index]
+        elif len(reach[index]) > 1:
+            found[index] = f"{layers[mixer].name}, which {mixers[mixer]}, depends on it"
+        needed.update((tensor, mixer) for tensor, _ in layer.reads)
+    for index, layer in enumerate(layers):
+        block = next((prefix for prefix in _prefixes(layer.module) if prefix in blocks), "")
+        if block and len(reach[index]) > 1 and index not in found:
+            last = blocks[block]
+            found[index] = f"in {block} with {layers[last].name}, which {mixers[last]}"
+    return found
 
 
 def _contracts_activations(layer: Layer) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from mmworkload.graph import InputInfo, StageTotals
 from mmworkload.models import Family, Parameter, Variant, families
-from mmworkload.reporting.sizes import Sizes
+from mmworkload.reporting.sizes import Sizes, Totals
 from mmworkload.reporting.units import GAP, TIMES
 from mmworkload.reporting.zoo_page import page
 
@@ -53,12 +53,11 @@ FAMILY = Family(
 SIZES = {
     "toy/joint": Sizes(
         8,
-        1_234_567,
-        300,
+        Totals(1_234_567, 300),
         (InputInfo("ids", (8, 64), "int64", "text"), InputInfo("mask", (8, 64), "float32", "text", "mask")),
         {"encoder/text": stage(1_000_000, 200), "head": stage(234_567, 120)},
     ),
-    "toy/other": Sizes(8, 10, 5, (), {"fusion": stage(10, 5)}),
+    "toy/other": Sizes(8, Totals(10, 5), (), {"fusion": stage(10, 5)}),
 }
 
 
@@ -73,23 +72,24 @@ def row(lines: list[str], start: str, after: str = "# Workloads") -> list[str]:
     return [cell.strip() for cell in line.strip("|").replace("\\|", "\0").split("|")]
 
 
-def test_the_committed_page_is_what_the_workloads_say() -> None:
-    fresh = page(families())
+@pytest.fixture(scope="module")
+def fresh() -> str:
+    return page(families())
 
+
+def test_the_committed_page_is_what_the_workloads_say(fresh: str) -> None:
     assert (ROOT / "docs" / "workloads.md").read_text() == fresh, (
         "write it again: python -m mmworkload.reporting.zoo_page docs/workloads.md"
     )
 
 
-def test_every_workload_and_variant_is_on_the_page() -> None:
-    text = page(families())
-
+def test_every_workload_and_variant_is_on_the_page(fresh: str) -> None:
     for name, family in families().items():
-        assert f"\n## {name}\n" in text
+        assert f"\n## {name}\n" in fresh
         for item in family.variants:
-            assert f"| `{name}/{item.name}`" in text
+            assert f"| `{name}/{item.name}`" in fresh
             for alias in item.aliases:
-                assert f"`{alias}`" in text
+                assert f"`{alias}`" in fresh
 
 
 def test_the_overview_has_the_default_and_its_sizes(lines: list[str]) -> None:
@@ -148,7 +148,7 @@ def test_sizes_are_exact_and_by_stage(lines: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_is_written_without_torch(tmp_path: Path) -> None:
+def test_the_page_is_written_without_torch(fresh: str, tmp_path: Path) -> None:
     target = tmp_path / "workloads.md"
     program = (
         "import sys; sys.modules['torch'] = None; sys.argv[1:] = [sys.argv[-1]]; import runpy;"
@@ -157,4 +157,4 @@ def test_the_page_is_written_without_torch(tmp_path: Path) -> None:
     answer = subprocess.run([sys.executable, "-c", program, str(target)], check=False, capture_output=True, text=True)
 
     assert answer.returncode == 0, answer.stderr
-    assert target.read_text() == page(families())
+    assert target.read_text() == fresh

@@ -43,7 +43,7 @@ COUNTS: dict[str, Callable[[int, int, int], float]] = {
     **dict.fromkeys(("linalg_eigvals",), lambda m, n, k: 5 * n**3),
     **dict.fromkeys(
         ("linalg_svd", "_linalg_svd", "svd", "linalg_pinv", "pinverse", "linalg_polar"),
-        lambda m, n, k: 7 * m * n**2 + 5.5 * n**3,
+        lambda m, n, k: 7 * m * n**2 + 4 * n**3,
     ),
     **dict.fromkeys(
         ("linalg_svdvals", "linalg_matrix_rank", "linalg_cond"), lambda m, n, k: 2 * m * n**2 - 2 * n**3 / 3
@@ -104,11 +104,13 @@ def chain(call: Call) -> Lowered:
 
 @lowers("aten.linalg_matrix_power", "aten.matrix_power")
 def power(call: Call) -> Lowered:
-    """Repeated squaring: a product for each bit of the exponent but the highest, and one more for each that is set."""
-    x, exponent = call["self"], abs(int(call["n"]))
+    """Repeated squaring: a product for each bit of the exponent but the highest, and one more for each other that is
+    set. A negative power is that of the inverse."""
+    x, exponent = call["self"], int(call["n"])
     products = max(0, exponent.bit_length() - 1) + max(0, exponent.bit_count() - 1)
+    inverse = math.ceil(math.prod(x.shape[:-2]) * COUNTS["linalg_inv"](*x.shape[-2:], 0)) if exponent < 0 else 0
     if not products:
-        return Lowered("matrix_power", "Movement")
+        return Lowered("matrix_power", "Other" if inverse else "Movement", vector_ops=inverse)
     axes = matmul_axes(len(x.shape), len(x.shape))
     work, _ = contract(x, x, *axes, call.output.bits)
-    return Lowered("matrix_power", "Gemm", work * products)
+    return Lowered("matrix_power", "Gemm", work * products, vector_ops=inverse)

@@ -12,14 +12,16 @@ from mmworkload.tracing.call import Call, Lowered, lowers
 @lowers("torchvision.roi_align", "torchvision.roi_pool", "torchvision.ps_roi_align", "torchvision.ps_roi_pool")
 def regions(call: Call) -> Lowered:
     """Bilinear sampling of a fixed number of boxes: four reads and four products for each sample point."""
-    ratio = max(1, int(call.get("sampling_ratio", 1) or 1))
+    ratio = int(call.get("sampling_ratio", 1))
+    # Zero and below, the size of the box decides.
+    adaptive, ratio = ratio < 1, max(1, ratio)
     samples = call.output.elements * ratio * ratio
     x, boxes = call["input"], call["rois"]
     reads = ((x, min(x.bytes, 4 * samples * x.bits // 8)), (boxes, boxes.bytes))
     name = call.operator.removeprefix("torchvision.")
     return Lowered(
         name, "Other", vector_ops=8 * samples, reads=reads, write_bytes=call.output.bytes,
-        assumptions=(f"{boxes.shape[0]} boxes",),
+        assumptions=(f"{boxes.shape[0]} boxes" + (", one sample a cell" if adaptive else ""),),
     )  # fmt: skip
 
 

@@ -7,52 +7,57 @@ from mmworkload.problem import gemm
 from mmworkload.tracing.call import Call, Lowered, Value, lowers
 
 
-def grouped(x: Value, weight: Value, out_bits: int) -> tuple[tuple[Work, ...], int, str]:
-    """Work of ``x`` [S, C] against ``weight`` [E, C, M] with rows split among the experts, the experts that get rows,
-    and the assumption made.
-
-    However the rows are split, the MACs are S * C * M; the split only decides the shapes, and is taken to be even.
-    """
-    rows, reduction = x.shape
-    experts, _, columns = weight.shape
-    each, more = divmod(rows, experts)
-    role = "weight" if weight.is_weight else "input"
-    work = tuple(
-        Work(gemm(size, columns, reduction, bits=(x.bits, weight.bits, out_bits), second_role=role), count)  # type: ignore[arg-type]
-        for size, count in ((each + 1, more), (each, experts - more))
-        if size and count and columns and reduction
-    )
-    return work, min(rows, experts), f"{rows} rows spread evenly over {experts} experts"
-
-
-@lowers("transformers.grouped_mm_fallback", "aten._grouped_mm", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
+@lowers(
+    "transformers.grouped_mm_fallback",
+    "aten._grouped_mm",
+    "aten._scaled_grouped_mm",
+    "aten._scaled_grouped_mm_v2",
+)
 def grouped_product(call: Call) -> Lowered:
-    """Rows by experts [S, C] x [E, C, M]; a batch of products [E, S, C] x [E, C, M]; and, with the summed or the output
-    axis split, [M, S] x [S, N] and [E, M, C] x [C, S]."""
+    """One product for each expert. Either the rows are split among the experts, [S, C] x [E, C, M], or the columns,
+    [E, M, C] x [C, S], or the sum, [M, S] x [S, N]; or nothing is, [E, S, C] x [E, C, M].
+
+    However an axis is split, the MACs are the same; the split only decides the shapes, and is taken to be even. Experts
+    that get no rows are not read.
+    """
     x, weight, *others = call.tensors
     ranks = (len(x.shape), len(weight.shape))
-    bits = call.output.bits
+    passes = isinstance(call.get("bias"), Value) + ("_scaled" in call.operator)
+    vector_ops = passes * call.output.elements
     small = tuple((item, item.bytes) for item in others)
-    if ranks == (2, 3):
-        work, used, split = grouped(x, weight, bits)
-        read = weight.bytes * used // weight.shape[0]
-        return Lowered(
-            "grouped_matmul", "Gemm", work, reads=((x, x.bytes), (weight, read), *small), assumptions=(split,)
-        )
-    assumption: tuple[str, ...] = ()
+    rows, reduction, columns = x.shape[-2], x.shape[-1], weight.shape[-1]
     if ranks == (3, 3):
-        groups, rows, reduction = x.shape
-        columns = weight.shape[2]
-    elif ranks == (2, 2):
-        groups, rows, reduction, columns = call.output.shape[0], x.shape[0], x.shape[1], weight.shape[1]
-        reduction, assumption = _even(reduction, groups, "columns")
+        work = _product(call, rows, columns, reduction, groups=x.shape[0])
+        return Lowered("grouped_matmul", "Gemm", work, vector_ops)
+    if ranks == (2, 3):
+        size, experts, axis = rows, weight.shape[0], "rows"
+    elif ranks == (3, 2):
+        size, experts, axis = columns, x.shape[0], "columns"
     else:
-        groups, rows, reduction = x.shape
-        columns, assumption = _even(weight.shape[1], groups, "columns")
-    problem = gemm(rows, columns, reduction, groups=groups, bits=(x.bits, weight.bits, bits), second_role="input")
-    return Lowered("grouped_matmul", "Gemm", (Work(problem),), assumptions=assumption)
+        size, experts, axis = reduction, call.output.shape[0], "summands"
+    each, more = divmod(size, experts)
+    work = ()
+    for share, count in ((each + 1, more), (each, experts - more)):
+        extents = {"rows": rows, "columns": columns, "summands": reduction, axis: share}
+        work += _product(call, extents["rows"], extents["columns"], extents["summands"], count=count)
+    used = min(size, experts)
+    reads = tuple(
+        (item, item.bytes * used // experts if len(item.shape) == 3 and experts else item.bytes) for item in (x, weight)
+    )
+    return Lowered(
+        "grouped_matmul", "Gemm", work, vector_ops, (*reads, *small),
+        assumptions=(f"{size} {axis} spread evenly over {experts} experts",),
+    )  # fmt: skip
 
 
-def _even(size: int, groups: int, what: str) -> tuple[int, tuple[str, ...]]:
-    """A group's share of an axis that is split, rounded up where the split is not even."""
-    return -(-size // groups), (f"{size} {what} spread evenly over {groups} experts",)
+def _product(
+    call: Call, rows: int, columns: int, reduction: int, *, count: int = 1, groups: int = 1
+) -> tuple[Work, ...]:
+    if 0 in (rows, columns, reduction, count, groups):
+        return ()
+    x, weight, *_ = call.tensors
+    problem = gemm(
+        rows, columns, reduction, groups=groups, bits=(x.bits, weight.bits, call.output.bits),
+        second_role="weight" if weight.is_weight else "input",
+    )  # fmt: skip
+    return (Work(problem, count),)
