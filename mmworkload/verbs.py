@@ -18,7 +18,7 @@ from mmworkload.arch import Architecture
 from mmworkload.errors import MmworkloadError, UnknownOperatorError
 from mmworkload.exporting import Export, write_export
 from mmworkload.graph import LayerGraph, Part, Workload
-from mmworkload.models.names import Options
+from mmworkload.models.names import SCHEMES, Options
 
 if TYPE_CHECKING:
     from mmworkload.measuring.result import Measurement
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 Source = str | Path | LayerGraph | Workload
 GRAPH_SUFFIXES = (".json", ".yaml", ".yml")
+
+
+def is_saved_graph(name: str | Path) -> bool:
+    """Whether the name is the path of a saved graph (``hf:config.json`` is a model)."""
+    scheme, colon, _ = str(name).partition(":")
+    return Path(name).suffix in GRAPH_SUFFIXES and not (colon and scheme in SCHEMES)
 
 
 def trace(model: Source, *, only: Iterable[str] = (), strict: bool = False, **how: Unpack[Options]) -> LayerGraph:
@@ -53,7 +59,7 @@ def _load(model: Source, how: Options) -> LayerGraph:
         graph = model.parts[0].graph
     elif isinstance(model, LayerGraph):
         graph = model
-    elif Path(model).suffix in GRAPH_SUFFIXES:
+    elif is_saved_graph(model):
         graph = LayerGraph.load(model)
     if graph is not None:
         if how.get("batch") not in (None, graph.batch):
@@ -213,7 +219,7 @@ def measure(
 
 def _require_runnable(model: str) -> None:
     """MmworkloadError for a saved graph."""
-    if Path(model).suffix in GRAPH_SUFFIXES:
+    if is_saved_graph(model):
         raise MmworkloadError(f"{model} is a saved graph, which cannot be run; measure the model itself")
 
 

@@ -56,7 +56,7 @@ def _traced(name: str, how: Options) -> tuple[Resolved | None, LayerGraph]:
     """The model, with the parameters that can be set, and its graph; no model for what is traced already."""
     from mmworkload import verbs
 
-    if Path(name).suffix in verbs.GRAPH_SUFFIXES or importlib.util.find_spec("torch") is None:
+    if verbs.is_saved_graph(name) or importlib.util.find_spec("torch") is None:
         return None, verbs.trace(name, **how)
     from mmworkload.models import resolve
     from mmworkload.tracing import trace_model

@@ -52,7 +52,7 @@ def read(text: str) -> LayerGraph:
             try:
                 found.append(parse(_split(line)))
             except (FormatError, ValueError) as error:
-                raise FormatError(f"{table}: '{line[:100]}': {error}") from error
+                raise FormatError(f"{table}: '{line[:100]}': {str(error)[:300]}") from error
         return found
 
     entries("problems", known.add_problem)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmworkload.errors import MmworkloadError, UnknownNameError
 
 if TYPE_CHECKING:
     import torch
+
+    from mmworkload.graph import StageTotals
 
 # The value of a parameter: a number, a choice, or several names.
 Setting = int | str | tuple[str, ...]
@@ -108,6 +111,39 @@ def accepted(function: Callable[..., Any], settings: Settings) -> dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A ratio that a paper gives of a network, which ours is put beside.
+
+    Ours is ``quantity`` (``params`` or ``macs``) of the stages that the glob ``over`` matches, by that of ``under``.
+    ``differs`` says why the two need not be equal.
+    """
+
+    what: str
+    published: float
+    source: str
+    quantity: Literal["params", "macs"]
+    over: str
+    under: str
+    differs: str
+
+    def ours(self, stages: Mapping[str, StageTotals]) -> float | None:
+        """The ratio in a graph with these stages; None where nothing is left to divide by."""
+
+        def total(glob: str) -> int:
+            return sum(getattr(item, self.quantity) for stage, item in stages.items() if fnmatchcase(stage, glob))
+
+        return total(self.over) / total(self.under) if total(self.under) else None
+
+    def beside(self, stages: Mapping[str, StageTotals]) -> str:
+        """Both ratios and what differs, in one sentence."""
+        ours = self.ours(stages)
+        return (
+            f"{self.what}: {self.published:g} times in {self.source},"
+            f" {'unknown' if ours is None else f'{ours:.2f}'} here; {self.differs}"
+        )
+
+
+@dataclass(frozen=True)
 class Variant:
     """One network of a family.
 
@@ -118,7 +154,7 @@ class Variant:
 
     ``preprocess(**settings)`` makes a module that turns the raw inputs ``raw(batch, **settings)``, passed by name, into
     a dictionary with all inputs of the network; it runs on the host, in front of the network, with ``--end-to-end``.
-    ``stand_ins`` names each part that stands in for what the source uses.
+    ``stand_ins`` names each part that stands in for what the source uses; ``figures`` are ratios from papers.
     """
 
     name: str
@@ -132,6 +168,7 @@ class Variant:
     preprocess: Callable[..., torch.nn.Module] | None = None
     raw: Callable[..., tuple[InputSpec, ...]] | None = None
     stand_ins: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mmworkload.graph import InputInfo, LayerGraph
-    from mmworkload.models import Setting
+    from mmworkload.models import Figure, Setting
 
 # How the notes of a model begin that name a stand-in.
 STAND_IN = "stand-in: "
@@ -20,11 +20,12 @@ _PACKAGES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers"}
 
 @dataclass(frozen=True)
 class About:
-    """Where a model is from; a text is empty where nothing is known, as of a user's own model."""
+    """Where a model is from, and figures of it in papers; a text is empty where nothing is known."""
 
     source: str = ""
     dataset: str = ""
     dataset_url: str = ""
+    figures: tuple[Figure, ...] = ()
 
 
 def about(graph: LayerGraph) -> About:
@@ -41,7 +42,7 @@ def about(graph: LayerGraph) -> About:
     found = next((item for item in family.variants if item.name == variant), None) if family else None
     if family is None or found is None:
         return About()
-    return About(found.source, family.dataset, family.dataset_url)
+    return About(found.source, family.dataset, family.dataset_url, found.figures)
 
 
 def split_notes(notes: Iterable[str]) -> tuple[list[str], list[str]]:

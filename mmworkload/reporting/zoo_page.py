@@ -73,6 +73,7 @@ def _family(name: str, family: Family, sizes: Mapping[str, Sizes | None]) -> Ite
     yield "### Variants of " + name
     yield _variants(name, family, sizes)
     yield from _remarks(family)
+    yield from _figures(family, sizes)
     yield from _parameters(family)
     yield from _stages("MACs", name, sizes, lambda item: item.totals.macs, lambda item: item.macs)
     yield from _stages("Parameters", name, sizes, lambda item: item.totals.params, lambda item: item.params)
@@ -104,6 +105,18 @@ def _remarks(family: Family) -> Iterator[str]:
         if remarks:
             lines = [f"- {', '.join(f'`{name}`' for name in names)}: {_text(text)}" for text, names in remarks.items()]
             yield f"{title}:\n\n" + "\n".join(lines)
+
+
+def _figures(family: Family, sizes: Mapping[str, Sizes | None]) -> Iterator[str]:
+    """Ratios from papers beside ours."""
+    lines = [
+        f"- `{item.name}`: {_text(figure.beside(size.stages))}"
+        for item in family.variants
+        for figure in item.figures
+        if (size := sizes[item.name]) is not None
+    ]
+    if lines:
+        yield "Beside the papers:\n\n" + "\n".join(lines)
 
 
 def _by_text(family: Family, texts: Callable[[Variant], Iterable[str]]) -> dict[str, list[str]]:

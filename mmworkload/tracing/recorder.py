@@ -180,6 +180,19 @@ class Recorder(TorchDispatchMode):
     def value_of(self, fake: torch.Tensor) -> torch.Tensor | None:
         return None if storage_of(fake) in self.overwritten else self.values.get(id(fake))
 
+    def real(self, tensor: torch.Tensor, asked: str) -> torch.Tensor:
+        """A copy of the values behind ``tensor``; NoValueError that names what ``asked`` when there are none."""
+        value = self.value_of(self.fake(tensor))
+        if value is None:
+            raise self.unanswerable(asked)
+        with _disable_current_modes():
+            return value.clone()
+
+    def unanswerable(self, asked: str) -> NoValueError:
+        """The first question of this run that had no answer."""
+        self.unanswered = self.unanswered or NoValueError(asked)
+        return self.unanswered
+
     def know(self, fakes: Any, reals: Any) -> None:
         for fake, real in zip(tensors_in(fakes), tensors_in(reals), strict=False):
             if real.numel() <= LARGEST_VALUE:
@@ -253,8 +266,7 @@ class Recorder(TorchDispatchMode):
                 return result
             if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
                 raise _NeedsParts from error
-            self.unanswered = self.unanswered or NoValueError(str(func))
-            raise self.unanswered from error
+            raise self.unanswerable(str(func)) from error
         if reals is None:
             self.overwritten.update(storage_of(item) for item in _flat_tensors(writes))
         elif all(item.numel() <= LARGEST_VALUE for item in tensors_in(result)):
@@ -290,15 +302,25 @@ class Recorder(TorchDispatchMode):
         return _pytree.tree_map_only(torch.Tensor, real, (args, kwargs))
 
 
-class Lists(TorchFunctionMode):
-    """``torch.tensor`` of a list of tensors reads their memory, past every dispatcher: here it reads their values."""
+class Reads(TorchFunctionMode):
+    """Calls that read a tensor's memory, past every dispatcher: here they read its known values."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         import torch
         from torch.utils import _pytree
 
+        if func in (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__):
+            args = (self.recorder.real(args[0], func.__name__), *args[1:])
+            with _disable_current_modes():
+                return func(*args, **(kwargs or {}))
         if func in (torch.tensor, torch.as_tensor) and args and isinstance(args[0], (list, tuple)):
-            args = (_pytree.tree_map_only(FakeTensor, FakeTensor.tolist, args[0]), *args[1:])
+            # A list of tensors.
+            values = _pytree.tree_map_only(torch.Tensor, lambda item: self.recorder.real(item, "tensor"), args[0])
+            args = (_pytree.tree_map_only(torch.Tensor, torch.Tensor.tolist, values), *args[1:])
         return func(*args, **(kwargs or {}))
 
 
@@ -377,7 +399,7 @@ def record(faked: Faked, name: str, info: Callable[[str, Tensor], InputInfo]) ->
         _declare(ledger, faked.module, inputs)
         with plain_attention(), torch.inference_mode(), quiet(), modules.tracked():
             recorder = Recorder(ledger, modules, faked)
-            with Lists(), recorder:
+            with Reads(recorder), recorder:
                 result = faked.module(*faked.args, **faked.kwargs)
         if recorder.unanswered is not None:
             # The model caught it and went on, on a path that it would not take with values.
@@ -393,8 +415,7 @@ def record(faked: Faked, name: str, info: Callable[[str, Tensor], InputInfo]) ->
                 " it. Integer and boolean inputs have values if they are made with device='cpu'."
             ) from error
         first = next((line for line in str(error).splitlines() if line.strip()), "")
-        hint = ". Use torch operations there, or .tolist() of an integer input" if ".numpy()" in first else ""
-        raise ModelError(f"{name}: the forward pass raised {type(error).__name__}: {first[:300]}{at}{hint}") from error
+        raise ModelError(f"{name}: the forward pass raised {type(error).__name__}: {first[:300]}{at}") from error
     return ledger.close(list(inputs), [recorder.fake(item) for item in _results(result)], info)
 
 

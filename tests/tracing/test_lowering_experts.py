@@ -124,11 +124,11 @@ def test_the_output_axis_and_the_sum_can_be_split(trace: Any) -> None:
     summands = trace(lambda x, y, o: F.grouped_mm(x, y, offs=o), half(8, 40), half(40, 32), offsets).graph
     assert summands.total_macs == 8 * 40 * 32
     assert summands.layers[0].write_bytes == 2 * 2 * 8 * 32
-    # An odd number over two experts is not rounded.
-    odd = torch.tensor([3, 7], dtype=torch.int32)
-    (layer,) = trace(lambda x, y, o: F.grouped_mm(x, y, offs=o), half(8, 7), half(7, 32), odd).graph.layers
-    assert layer.macs == 8 * 7 * 32
-    assert [(work.problem.dims[-1], work.count) for work in layer.work] == [(("C", 4), 1), (("C", 3), 1)]
+    # Eight over three experts is not rounded.
+    three = torch.tensor([3, 6, 8], dtype=torch.int32)
+    (layer,) = trace(lambda x, y, o: F.grouped_mm(x, y, offs=o), half(8, 8), half(8, 32), three).graph.layers
+    assert layer.macs == 8 * 8 * 32
+    assert [(dict(work.problem.dims)["C"], work.count) for work in layer.work] == [(3, 2), (2, 1)]
 
 
 def test_the_real_operator_gives_the_shape_of_the_graph(trace: Any, offsets: Any) -> None:

@@ -207,3 +207,17 @@ def test_every_family_names_its_data_set_and_every_variant_its_source() -> None:
         assert all(variant.source for variant in family.variants)
         spelled = [name for variant in family.variants for name in (variant.name, *variant.aliases)]
         assert len(set(spelled)) == len(spelled)
+
+
+def test_the_figures_of_the_cal_paper_are_put_beside_ours() -> None:
+    stages = stored("mujoco-push/transformer").stages
+    encoders = [total for stage, total in stages.items() if stage.startswith("encoder/")]
+    # Facts: 13,998,082 parameters of the fusion, 584,024 of the encoders.
+    assert (stages["fusion"].params, sum(item.params for item in encoders)) == (13_998_082, 584_024)
+    params, time = VARIANTS["mujoco-push/transformer"].figures
+    assert (params.published, time.published) == (15, 2.17)
+    assert params.ours(stages) == pytest.approx(23.97, abs=0.005)
+    assert time.ours(stages) == stages["fusion"].macs / sum(item.macs for item in encoders)
+    assert "15 times in the CAL paper" in params.beside(stages)
+    assert "23.97 here" in params.beside(stages)
+    assert params.ours({}) is None

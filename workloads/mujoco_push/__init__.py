@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.models import Family, InputSpec, Parameter, Variant
+from mmworkload.models import Family, Figure, InputSpec, Parameter, Variant
 from mmworkload.workloads.blocks.stages import drop_parameter, fusion_parameter, stages
 
 if TYPE_CHECKING:
@@ -30,6 +30,20 @@ MADE_OF = {
     "image": ("image",),
     "control": ("position", "contact"),
 }
+
+
+PAPER = "the CAL paper (2022, stage times of push with transformer fusion)"
+CAL = (
+    Figure(
+        "parameters of the fusion over those of the encoders", 15, PAPER, "params", "fusion", "encoder/*",
+        "ours are those of the public code, where position, sensors, control and image are encoded without an LSTM; the"
+        " paper does not say which parts it counts",
+    ),
+    Figure(
+        "time of the fusion over that of the encoders, for us MACs", 2.17, PAPER, "macs", "fusion", "encoder/*",
+        "MACs are not time: 16 tokens make small products, so that launches of the fusion's many small kernels weigh",
+    ),
+)  # fmt: skip
 
 
 def _networks() -> Any:
@@ -137,6 +151,7 @@ FAMILY = Family(
             f"{TABLE}; {CODE}, mult",
             lambda steps, drop: _networks().transformer(steps, drop),
             aliases=("mult", "transformer-mmbench"),
+            figures=CAL,
             notes=(
                 "Without a head: the fusion already gives the two coordinates. Attention is one operator here; the"
                 " public code writes two products and a softmax, and a mean over the heads that nobody reads."

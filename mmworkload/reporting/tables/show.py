@@ -64,6 +64,8 @@ def _facts(graph: LayerGraph, model: Model | None) -> Iterator[tuple[str, str | 
         yield "notes", note
     for stand_in in stand_ins:
         yield "stand-in", stand_in
+    for figure in known.figures:
+        yield "paper", figure.beside(graph.stages)
 
 
 def _parameters(model: Model | None) -> list[RenderableType]:
@@ -96,7 +98,8 @@ def _stages(graph: LayerGraph) -> RenderableType:
         ]
 
     rows = []
-    stages = _grouped(graph, "stage")
+    grouped = _grouped(graph, "stage")
+    stages = {stage: grouped[stage] for stage in graph.stages}
     for stage, layers in stages.items():
         rows.append(row(stage or "(none)", layers))
         modalities = _grouped(layers, "modality")

@@ -108,7 +108,7 @@ def power(call: Call) -> Lowered:
     set. A negative power is that of the inverse."""
     x, exponent = call["self"], int(call["n"])
     products = max(0, exponent.bit_length() - 1) + max(0, exponent.bit_count() - 1)
-    inverse = math.ceil(math.prod(x.shape[:-2]) * COUNTS["linalg_inv"](*x.shape[-2:], 0)) if exponent < 0 else 0
+    inverse = math.ceil(math.prod(x.shape[:-2]) * COUNTS["linalg_inv"](x.shape[-1], x.shape[-1], 0)) if exponent < 0 else 0
     if not products:
         return Lowered("matrix_power", "Other" if inverse else "Movement", vector_ops=inverse)
     axes = matmul_axes(len(x.shape), len(x.shape))
