@@ -35,8 +35,10 @@ def assign(
     nothing: frozenset[str] = frozenset()
     reach = [nothing.union(*(carried.get(tensor, nothing) for tensor, _ in layer.reads)) for layer in layers]
     ruled = [_rule(layer, rules) for layer in layers]
-    mixers = _mixers(layers, reach, carried)
-    branches = _branches(layers, reach, mixers)
+    branches = _branches(layers, reach, _mixers(layers, reach, carried))
+    # What leaves a branch is that branch's: the last join of two branches is one, whatever they exchanged before.
+    homes = modalities(layers, inputs, {index: modality for index, (modality, _) in branches.items()})
+    mixers = {index: what for index, what in _mixers(layers, reach, homes).items() if index not in branches}
     fusion = _fusion(layers, reach, mixers)
     stages: list[str] = []
     reasons: list[str] = []
@@ -67,11 +69,16 @@ def assign(
     return tuple(result)
 
 
-def modalities(layers: Sequence[Layer], inputs: Sequence[InputInfo]) -> dict[str, frozenset[str]]:
-    """For each tensor that a modality reaches, the modalities that do."""
+def modalities(
+    layers: Sequence[Layer], inputs: Sequence[InputInfo], homes: Mapping[int, str] | None = None
+) -> dict[str, frozenset[str]]:
+    """For each tensor that a modality reaches, the modalities that do; what a layer of ``homes``, by index, writes is
+    that modality's alone."""
     carried = {item.tensor: frozenset({item.modality}) for item in inputs if item.role == "modality"}
-    for layer in layers:
+    for index, layer in enumerate(layers):
         here = frozenset().union(*(carried.get(tensor, frozenset()) for tensor, _ in layer.reads))
+        if homes and index in homes:
+            here = frozenset({homes[index]})
         if here:
             carried.update((tensor, here) for tensor, _ in layer.writes)
     return carried
@@ -93,7 +100,7 @@ def _mixers(
     for index, (layer, here) in enumerate(zip(layers, reach, strict=True)):
         if len(here) < 2:
             continue
-        if any(carried.get(tensor, here) != here for tensor, _ in layer.reads):
+        if len({carried[tensor] for tensor, _ in layer.reads if tensor in carried}) > 1:
             found[index] = "joins modalities"
         elif layer.op in MIXING or _contracts_activations(layer):
             found[index] = "mixes joined elements"

@@ -16,6 +16,7 @@ import torch
 
 from mmworkload.models import resolve
 from mmworkload.tracing import trace_model
+from mmworkload.tracing.stages import assign
 
 slow, full = pytest.mark.slow, pytest.mark.full
 
@@ -176,3 +177,28 @@ def test_a_model_of_one_modality_is_counted_exactly(
     settings = {"image_size": 64} if name in ("convnext", "segformer") else {}
     graph = check(resolve(f"hf:{small(name)}", batch=2, settings=settings), count, "cpu")
     assert stages(graph) == [modality]
+
+
+# --- the stages of our own workloads --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "av-mnist/concat",
+        "mm-imdb/concat",
+        "cmu-mosei/transformer",
+        "mustard/transformer",
+        "medical-vqa/concat",
+        "medical-seg/transformer",
+        "mujoco-push/late",
+        "vision-touch/concat",
+        "transfuser/transformer",
+    ],
+)
+def test_data_flow_alone_finds_the_stages_that_a_workload_declares(name: str) -> None:
+    graph = trace_model(resolve(name)).graph
+    found = assign(graph.layers, graph.tensors, graph.inputs, {})
+    agreeing = sum(a.macs for a, b in zip(graph.layers, found, strict=True) if a.stage == b.stage)
+    assert agreeing >= 0.999 * graph.total_macs

@@ -52,6 +52,7 @@ def inputs(model: Any, device: str = "meta") -> dict[str, torch.Tensor]:
         ("sam", "SamModel"),
         ("detr", "DetrForObjectDetection"),
         ("segformer", "SegformerForSemanticSegmentation"),
+        ("mobilenet_v2", "MobileNetV2ForImageClassification"),
         ("vit", "ViTForImageClassification"),
         # Every text encoder could be asked to decode, and every decoder to fill in; each does its own job.
         ("bert", "BertForMaskedLM"),

@@ -460,5 +460,5 @@ def test_encoders_that_exchange_features_at_every_depth_stay_encoders_and_the_ex
     assert result["encoder/image"] == ["image.stem", "image.1", "image.2"]
     assert result["encoder/lidar"] == ["lidar.stem", "lidar.1", "lidar.2"]
     assert result["head"] == ["segment", "sum", "waypoints"]
-    # Each of two exchanges: the join, the transformer's three layers, and what is added to both branches.
+    # Each of two exchanges: the join, the transformer's three layers, and what is added to either branch.
     assert len(result["fusion"]) == 2 * 6

@@ -20,7 +20,8 @@ COUNTS: dict[str, Callable[[int, int, int], float]] = {
     **dict.fromkeys(
         (
             "linalg_lu", "linalg_lu_factor", "linalg_lu_factor_ex", "_lu_with_info", "linalg_ldl_factor",
-            "linalg_ldl_factor_ex", "linalg_det", "_linalg_det", "linalg_slogdet", "_linalg_slogdet", "logdet",
+            "linalg_ldl_factor_ex", "linalg_det", "_linalg_det", "linalg_slogdet", "_linalg_slogdet", "logdet", "det",
+            "slogdet",
         ),
         lambda m, n, k: n**2 * (m - n / 3) / 2,
     ),
@@ -46,7 +47,8 @@ COUNTS: dict[str, Callable[[int, int, int], float]] = {
         lambda m, n, k: 7 * m * n**2 + 4 * n**3,
     ),
     **dict.fromkeys(
-        ("linalg_svdvals", "linalg_matrix_rank", "linalg_cond"), lambda m, n, k: 2 * m * n**2 - 2 * n**3 / 3
+        ("linalg_svdvals", "linalg_matrix_rank", "linalg_cond", "nuclear_norm"),
+        lambda m, n, k: 2 * m * n**2 - 2 * n**3 / 3,
     ),
     # Scaling and squaring with a Pade approximant of degree 13: six products, a solve, and the squarings.
     **dict.fromkeys(("linalg_matrix_exp", "matrix_exp"), lambda m, n, k: (6 + 4 / 3 + 4) * n**3),
@@ -69,7 +71,7 @@ def decomposition(call: Call) -> Lowered:
     )  # fmt: skip
 
 
-@lowers("aten.linalg_multi_dot")
+@lowers("aten.linalg_multi_dot", "aten.chain_matmul")
 def chain(call: Call) -> Lowered:
     """A chain of products, in the order that needs the fewest MACs (what torch does)."""
     values: list[Value] = call.tensors
@@ -108,7 +110,9 @@ def power(call: Call) -> Lowered:
     set. A negative power is that of the inverse."""
     x, exponent = call["self"], int(call["n"])
     products = max(0, exponent.bit_length() - 1) + max(0, exponent.bit_count() - 1)
-    inverse = math.ceil(math.prod(x.shape[:-2]) * COUNTS["linalg_inv"](x.shape[-1], x.shape[-1], 0)) if exponent < 0 else 0
+    inverse = (
+        math.ceil(math.prod(x.shape[:-2]) * COUNTS["linalg_inv"](x.shape[-1], x.shape[-1], 0)) if exponent < 0 else 0
+    )
     if not products:
         return Lowered("matrix_power", "Other" if inverse else "Movement", vector_ops=inverse)
     axes = matmul_axes(len(x.shape), len(x.shape))

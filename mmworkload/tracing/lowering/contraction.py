@@ -101,7 +101,7 @@ def plain_product(call: Call) -> Lowered:
     return replace(lowered, vector_ops=lowered.vector_ops + passes * call.output.elements)
 
 
-@lowers("aten.matmul")
+@lowers("aten.matmul", "aten.linalg_matmul")
 def matmul(call: Call) -> Lowered:
     return _matmul(call, "self", "other")
 
@@ -154,6 +154,16 @@ def pairwise_distances(call: Call) -> Lowered:
     """Every row against every row: a difference, a power and a sum for each coordinate."""
     width = call["x1"].shape[-1]
     return Lowered("cdist", "Reduce", vector_ops=3 * width * call.output.elements)
+
+
+@lowers("aten.cov", "aten.corrcoef")
+def covariance(call: Call) -> Lowered:
+    """Every variable (a row) with every other, after its mean is taken off; each entry is divided, or scaled twice."""
+    x, out = call["self"], call.output
+    rows = Value(x.tensor, (x.shape[0] if len(x.shape) > 1 else 1, x.shape[-1]), x.dtype, x.bits, x.elements)
+    work, _ = contract(rows, rows, "xz", "yz", "xy", out.bits)
+    passes = 3 if call.operator == "aten.corrcoef" else 1
+    return Lowered("matmul", "Gemm", work, vector_ops=2 * x.elements + passes * out.elements)
 
 
 @lowers("aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv", "aten._scaled_addmm")

@@ -141,7 +141,7 @@ def time_first_convolution(call: Call) -> Lowered:
     return Lowered("conv1d", "Conv", (Work(problem),), vector_ops=out.elements)
 
 
-@lowers("aten.convolution", "aten._convolution")
+@lowers("aten.convolution", "aten._convolution", "aten._convolution_mode")
 def general_convolution(call: Call) -> Lowered:
     rank = len(call["weight"].shape) - 2
     transposed = bool(call.get("transposed", False))

@@ -19,15 +19,18 @@ ELEMENTWISE = (
     "xlogy", "angle", "polar", "complex", "float_power", "copysign", "logaddexp", "logaddexp2", "ldexp", "deg2rad",
     "rad2deg", "lgamma", "digamma", "heaviside", "dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout",
     "native_dropout", "cross", "linalg_cross", "frexp", "gcd", "lcm", "i0", "igamma", "igammac", "mvlgamma",
-    "nextafter", "polygamma", "renorm", "native_dropout_backward",
+    "nextafter", "polygamma", "renorm", "native_dropout_backward", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
+    "arctan2", "arctanh", "fix", "linalg_vander", "vander",
     # comparison and logic
-    "eq", "ne", "lt", "le", "gt", "ge", "greater", "less", "not_equal", "logical_and", "logical_or", "logical_not",
-    "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "__and__", "__or__", "__xor__",
+    "eq", "ne", "lt", "le", "gt", "ge", "greater", "less", "greater_equal", "less_equal", "not_equal", "logical_and",
+    "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "__and__", "__or__", "__xor__",
     "__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift", "isnan", "isinf", "isposinf", "isneginf",
     "isfinite", "isclose", "isreal", "signbit", "isin", "where", "masked_fill", "bucketize", "searchsorted",
 )  # fmt: skip
 
-RANDOM = ("bernoulli", "normal", "uniform", "exponential", "log_normal", "cauchy", "geometric", "random")
+RANDOM = (
+    "bernoulli", "normal", "uniform", "exponential", "log_normal", "cauchy", "geometric", "random", "poisson", "binomial",
+)  # fmt: skip
 
 
 def _name(call: Call) -> str:
@@ -57,7 +60,8 @@ SPECIAL = (
     "modified_bessel_i0", "modified_bessel_i1", "modified_bessel_k0", "modified_bessel_k1", "ndtr", "ndtri",
     "polygamma", "scaled_modified_bessel_k0", "scaled_modified_bessel_k1", "shifted_chebyshev_polynomial_t",
     "shifted_chebyshev_polynomial_u", "shifted_chebyshev_polynomial_v", "shifted_chebyshev_polynomial_w",
-    "spherical_bessel_j0", "xlog1py", "zeta",
+    "spherical_bessel_j0", "xlog1py", "zeta", "digamma", "erf", "erfc", "erfinv", "exp2", "expit", "expm1", "gammainc",
+    "gammaincc", "gammaln", "i0", "log1p", "logit", "multigammaln", "psi", "round", "sinc", "xlogy",
 )  # fmt: skip
 
 

@@ -19,8 +19,9 @@ COPIES = (
     "alias_copy", "as_strided_copy", "diagonal_copy", "narrow_copy", "select_copy", "slice_copy", "split_copy",
     "split_with_sizes_copy", "squeeze_copy", "t_copy", "transpose_copy", "unbind_copy", "unfold_copy",
     "unsqueeze_copy", "fft_fftshift", "fft_ifftshift", "combinations", "_chunk_cat", "ravel", "chalf", "nonzero_static",
-    "lu_unpack", "max_unpool2d", "max_unpool3d", "linalg_vander", "resize_", "resize_as_", "argwhere", "nonzero_numpy",
-    "_pack_padded_sequence", "_pad_packed_sequence",
+    "lu_unpack", "max_unpool2d", "max_unpool3d", "resize_", "resize_as_", "argwhere", "nonzero_numpy",
+    "_pack_padded_sequence", "_pad_packed_sequence", "pad_sequence", "detach_copy", "view_as_complex_copy",
+    "view_as_real_copy", "flatten_dense_tensors",
 )  # fmt: skip
 
 # Only the selected elements are read.
@@ -52,7 +53,8 @@ FILLS = (
     "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "empty", "empty_like", "empty_strided",
     "empty_permuted", "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided", "arange", "linspace",
     "logspace", "eye", "rand", "randn", "rand_like", "randn_like", "randint", "randperm", "scalar_tensor", "fill",
-    "zero", "tril_indices", "triu_indices", "hann_window", "hamming_window", "randint_like",
+    "zero", "tril_indices", "triu_indices", "hann_window", "hamming_window", "randint_like", "bartlett_window",
+    "blackman_window", "kaiser_window", "range", "fft_fftfreq", "fft_rfftfreq", "_shape_as_tensor",
 )  # fmt: skip
 
 
@@ -129,6 +131,15 @@ def fill(call: Call) -> Lowered:
     values = [value for name, value in call.args.items() if name != "self" and isinstance(value, Value)]
     reads = tuple((value, value.bytes) for value in values)
     return Lowered("fill", "Movement", reads=reads, write_bytes=0 if uninitialised else None)
+
+
+@lowers("aten.fill_diagonal")
+def fill_diagonal(call: Call) -> Lowered:
+    """Writes the diagonal alone; a tall matrix with ``wrap`` has it again and again."""
+    target = call["self"]
+    rows, columns = target.shape[0], target.shape[-1]
+    places = -(-target.elements // (columns + 1)) if call["wrap"] and rows > columns else min(target.shape)
+    return Lowered("fill", "Movement", reads=(), write_bytes=places * target.bits // 8)
 
 
 @lowers("aten.embedding")

@@ -55,7 +55,7 @@ def adaptive_pool(call: Call) -> Lowered:
 
 
 # Samples read for each output element.
-_TAPS = {"nearest": 1, "linear": 2, "bilinear": 4, "trilinear": 8, "bicubic": 16}
+_TAPS = {"nearest": 1, "linear": 2, "bilinear": 4, "trilinear": 8, "bicubic": 16, "lanczos": 36}
 
 
 @lowers(
@@ -73,6 +73,7 @@ _TAPS = {"nearest": 1, "linear": 2, "bilinear": 4, "trilinear": 8, "bicubic": 16
             "_upsample_bilinear2d_aa",
             "upsample_bicubic2d",
             "_upsample_bicubic2d_aa",
+            "_upsample_lanczos2d_aa",
             "upsample_trilinear3d",
         )
     )

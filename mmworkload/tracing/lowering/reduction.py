@@ -10,6 +10,7 @@ REDUCTIONS = (
     "sum", "nansum", "mean", "nanmean", "prod", "amax", "amin", "max", "min", "aminmax", "argmax", "argmin", "any",
     "all", "logsumexp", "norm", "linalg_vector_norm", "linalg_norm", "linalg_matrix_norm", "count_nonzero", "median",
     "nanmedian", "mode", "quantile", "nanquantile", "trace", "_is_all_true", "_is_any_true", "sum_to_size",
+    "special_logsumexp", "frobenius_norm", "norm_except_dim",
 )  # fmt: skip
 
 

@@ -27,7 +27,6 @@ TASKS = (
     "OBJECT_DETECTION",
     "UNIVERSAL_SEGMENTATION",
     "INSTANCE_SEGMENTATION",
-    "SEMANTIC_SEGMENTATION",
     "DEPTH_ESTIMATION",
     "POSE_ESTIMATION",
     "KEYPOINT_MATCHING",
@@ -39,9 +38,12 @@ TASKS = (
     "RNNT",
     "TDT",
     "IMAGE_CLASSIFICATION",
+    "SEMANTIC_SEGMENTATION",
     "VIDEO_CLASSIFICATION",
     "AUDIO_CLASSIFICATION",
 )
+# Types whose job comes later in that order than another thing that they can do.
+OWN_JOB = {"segformer": "SegformerForSemanticSegmentation"}
 
 
 def choose(configuration: Any, asked: str, in_file: str, name: str) -> tuple[Any, Any]:
@@ -73,6 +75,8 @@ def _classes(configuration: Any) -> Iterator[str]:
     """Every class that transformers lists for a model type, the one that does its job first."""
     from transformers.models.auto import modeling_auto
 
+    if configuration.model_type in OWN_JOB:
+        yield OWN_JOB[configuration.model_type]
     for table in (*(f"MODEL_FOR_{task}_MAPPING_NAMES" for task in TASKS), "MODEL_MAPPING_NAMES", *_other_tables()):
         entry = getattr(modeling_auto, table, {}).get(configuration.model_type)
         if entry:
