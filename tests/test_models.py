@@ -345,7 +345,7 @@ def test_a_segmentation_model_is_built_without_a_download(monkeypatch: pytest.Mo
     assert graph.built_params == 3221538
 
 
-@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "raft_small"])
+@pytest.mark.parametrize("name", [pytest.param("ssdlite320_mobilenet_v3_large", marks=pytest.mark.slow), "raft_small"])
 def test_a_torchvision_model_that_cannot_be_traced_is_one_error(name: str) -> None:
     with pytest.raises(MmworkloadError):
         trace_model(resolve(f"torchvision:{name}"))

@@ -18,10 +18,10 @@ IGNORED: dict[str, str] = {
         for name in (
             "view", "_unsafe_view", "view_as", "reshape", "reshape_as", "_reshape_alias", "flatten", "unflatten",
             "transpose", "permute", "t", "numpy_T", "adjoint", "mT", "mH", "swapaxes", "swapdims", "movedim",
-            "moveaxis", "matrix_H", "expand", "expand_as", "broadcast_to", "broadcast_tensors", "unsqueeze", "squeeze", "slice",
-            "select", "narrow", "split", "split_with_sizes", "chunk", "tensor_split", "hsplit", "vsplit", "dsplit",
-            "unbind", "diagonal", "as_strided", "unfold", "view_as_real", "view_as_complex", "real", "imag", "conj",
-            "_conj", "_neg_view", "alias", "detach", "ravel", "unsafe_chunk", "unsafe_split",
+            "moveaxis", "matrix_H", "expand", "expand_as", "broadcast_to", "broadcast_tensors", "unsqueeze",
+            "squeeze", "slice", "select", "narrow", "split", "split_with_sizes", "chunk", "tensor_split", "hsplit",
+            "vsplit", "dsplit", "unbind", "diagonal", "as_strided", "unfold", "view_as_real", "view_as_complex",
+            "real", "imag", "conj", "_conj", "_neg_view", "alias", "detach", "ravel", "unsafe_chunk", "unsafe_split",
             "unsafe_split_with_sizes", "atleast_1d", "atleast_2d", "atleast_3d", "meshgrid", "einsum",
             "linalg_diagonal", "cartesian_prod",
         )

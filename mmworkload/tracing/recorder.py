@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ DECIDED_BY: dict[str, tuple[str, tuple[int, ...]]] = {
     "aten::_unsafe_index": ("indices", ()),
     "aten::masked_select": ("mask", ()),
     "aten::bincount": ("self", ()),
+    "aten::_ctc_loss": ("target_lengths", ()),
     "aten::_pack_padded_sequence": ("lengths", (1,)),
     "aten::_pad_packed_sequence": ("batch_sizes", (1,)),
 }
@@ -366,20 +368,19 @@ def input_names(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[
     import torch
     from torch.utils import _pytree
 
-    bound = inspect.signature(module.forward).bind(*args, **kwargs)
-    named: dict[str, Any] = {}
-    for name, value in bound.arguments.items():
-        variadic = bound.signature.parameters[name].kind
-        if variadic is inspect.Parameter.VAR_KEYWORD:
-            named.update(value)
-        else:
-            named[name] = value
-    found = {}
+    named = {**inspect.signature(module.forward).bind_partial(*args).arguments, **kwargs}
+    found: dict[str, Any] = {}
     for name, value in named.items():
         for path, leaf in _pytree.tree_flatten_with_path(value)[0]:
-            if isinstance(leaf, torch.Tensor):
-                parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", "")))) for key in path]
-                found["_".join([name, *parts])] = leaf
+            if not isinstance(leaf, torch.Tensor):
+                continue
+            parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", "")))) for key in path]
+            plain = re.sub(r"[^a-z0-9]", "_", "_".join([name, *parts]).lower())
+            unique, suffix = plain, 0
+            while unique in found:
+                suffix += 1
+                unique = f"{plain}_{suffix}"
+            found[unique] = leaf
     return found
 
 

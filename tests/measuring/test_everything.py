@@ -89,7 +89,8 @@ def test_a_model_that_fails_costs_the_others_nothing(folder, tmp_path, monkeypat
         return measurement(model.name, model.batch)
 
     use(monkeypatch, fail_once)
-    assert everything.main(["--device", "cpu", "-o", str(tmp_path), "av-mnist/*"]) == 0
+    names = ["av-mnist/concat", "av-mnist/image", "av-mnist/audio"]
+    assert everything.main(["--device", "cpu", "-o", str(tmp_path), *names]) == 0
     status = {(row["model"], row["batch"]): row["status"] for row in table(folder)}
     assert status["av-mnist/concat", "1"] == status["av-mnist/concat", "40"] == "measured"
     assert status["av-mnist/image", "1"] == "failed: it does not run"

@@ -101,7 +101,7 @@ FAMILIES: dict[str, tuple[str, str, dict[str, int]]] = {
     "groupvit": ("GroupViTModel", "image text fusion head-", {}),
     "clap": ("ClapModel", "audio text fusion head-", {}),
     "xclip": ("XCLIPModel", "video text fusion", {}),
-    "owlvit": ("OwlViTForObjectDetection", "image text fusion", {}),
+    "owlvit": ("OwlViTForObjectDetection", "image text fusion head-", {}),
     # Encoders under a joint transformer, or one transformer over both.
     "flava": ("FlavaModel", "image text fusion", {}),
     "vilt": ("ViltForQuestionAnswering", "text- image fusion head", {}),

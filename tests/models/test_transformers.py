@@ -97,7 +97,11 @@ def test_a_part_of_a_model_takes_the_part_of_the_configuration(small: Callable[.
         ("clip#CLIPModle", UnknownNameError, r"unknown class of clip 'CLIPModle'\. Did you mean CLIPModel"),
         ("clip#BertModel", UnknownNameError, r"unknown class of clip 'BertModel'\. "),
         ("clip#AutoModel", UnknownNameError, r"unknown class of clip 'AutoModel'\. "),
-        ("timm_wrapper", ModelError, "timm_wrapper has no default configuration: .*Give the path of a complete config.json"),
+        (
+            "timm_wrapper",
+            ModelError,
+            "timm_wrapper has no default configuration: .*Give the path of a complete config.json",
+        ),
         ("bark", ModelError, "BarkModel has no forward pass of its own. Name one of its parts .*BarkSemanticModel"),
         ("decision_transformer", ModelError, r"no rule makes any argument of DecisionTransformerModel\.forward"),
     ],

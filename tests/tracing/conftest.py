@@ -40,19 +40,20 @@ def as_module(source: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def trace() -> Callable[..., Any]:
-    """``trace(module_or_function, *inputs)`` gives a Traced; keywords: rules, specs, dtype, and the inputs by name."""
+    """``trace(module_or_function, *inputs)`` gives a Traced; keywords: rules, specs, dtype, route, and the inputs by
+    name."""
     from mmworkload.models import Model
     from mmworkload.tracing import trace_model
 
     def run(
         source: Any, *args: Any, rules: Mapping[str, str] | None = None, specs: tuple[Any, ...] = (),
-        dtype: str = "float32", **kwargs: Any,
+        dtype: str = "float32", route: str = "auto", **kwargs: Any,
     ) -> Any:  # fmt: skip
         def make(device: str) -> tuple[Any, Any]:
             # The model moves to the meta device in place.
             return copy.deepcopy(as_module(source)), kwargs or args
 
-        return trace_model(Model("test", "", 1, dtype, make, specs, rules or {}))
+        return trace_model(Model("test", "", 1, dtype, make, specs, rules or {}), route)
 
     return run
 

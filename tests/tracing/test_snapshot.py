@@ -1,50 +1,22 @@
-"""The graphs in shapes/ are what a fresh trace gives, and they can be used without torch."""
+"""The files in shapes/: one a variant, small, the text of their graphs, of use without torch.
+
+That a fresh trace gives these graphs is in tests/workloads/test_zoo.py.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mmworkload.graph import LayerGraph
-from mmworkload.models import families, resolve
-from mmworkload.tracing import trace_model
+from mmworkload.models import families
 from mmworkload.tracing.snapshot import path_of, write_all
 
 NAMES = [f"{family}/{variant.name}" for family, item in families().items() for variant in item.variants]
-# Tracing these takes seconds each; what is read from their snapshots is tested all the same.
-LARGE_BYTES = 20_000
-
-
-def traced_names() -> list[Any]:
-    paths = {name: path_of(name) for name in NAMES}
-    large = {name for name, path in paths.items() if path is not None and path.stat().st_size > LARGE_BYTES}
-    return [pytest.param(name, marks=[pytest.mark.slow] if name in large else []) for name in NAMES]
-
-
-def recorded_versions(graph: LayerGraph) -> dict[str, str]:
-    return {name: version for name, version in graph.versions.items() if name in ("torch", "transformers")}
-
-
-@pytest.mark.parametrize("name", traced_names())
-def test_a_snapshot_equals_a_fresh_trace(name: str) -> None:
-    path = path_of(name)
-    assert path is not None, f"no snapshot of {name}: python -m mmworkload.tracing.snapshot shapes/"
-    stored, fresh = LayerGraph.load(path), trace_model(resolve(name)).graph
-    assert fresh.stages == stored.stages
-    assert set(fresh.problems) == set(stored.problems)
-    if recorded_versions(fresh) == recorded_versions(stored):
-        # On other versions operators may be split differently; totals and problems must not change.
-        for one, other in zip(fresh.layers, stored.layers, strict=True):
-            assert one == other
-        bare = {"versions": {}, "coverage": ()}
-        assert replace(fresh, **bare) == replace(stored, **bare)
-    assert [item for item in stored.coverage if item.treatment == "unknown"] == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,6 +17,9 @@ import torch
 from mmworkload.models import families, resolve
 from mmworkload.tracing import Traced, trace_model
 
+# Seconds each; that every variant has its stages, totals and operators is read from shapes/ in test_zoo.py.
+pytestmark = pytest.mark.slow
+
 
 class Size(NamedTuple):
     """MACs of one sample, and parameters."""

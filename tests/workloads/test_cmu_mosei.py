@@ -14,6 +14,9 @@ from mmworkload.graph import LayerGraph
 from mmworkload.models import families, resolve
 from mmworkload.tracing import trace_model
 
+# Seconds each; that every variant has its stages, totals and operators is read from shapes/ in test_zoo.py.
+pytestmark = pytest.mark.slow
+
 FAMILY = families()["cmu-mosei"]
 Total = tuple[int, int]
 # (MACs, parameters): torchvision's ResNet-50 at 224 x 224 without its classifier; BERT-base with its pooler, 50 tokens.

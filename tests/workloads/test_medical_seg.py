@@ -14,6 +14,9 @@ from mmworkload.models import families, resolve
 from mmworkload.tracing import Traced, trace_model
 from mmworkload.workloads.medical_seg import networks
 
+# Seconds each; that every variant has its stages, totals and operators is read from shapes/ in test_zoo.py.
+pytestmark = pytest.mark.slow
+
 Cost = tuple[int, int]  # MACs, parameters
 SCANS = ("flair", "t1c", "t1", "t2")
 VARIANTS = ("transformer", "transformer-mmbench", "concat-intraformer", "concat", "early", "flair")

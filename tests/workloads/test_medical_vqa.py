@@ -13,6 +13,9 @@ from mmworkload.models import families, resolve
 from mmworkload.tracing import Traced, trace_model
 from mmworkload.workloads.medical_vqa import networks
 
+# Seconds each; that every variant has its stages, totals and operators is read from shapes/ in test_zoo.py.
+pytestmark = pytest.mark.slow
+
 Cost = tuple[int, int]  # MACs, parameters
 WIDTH, VOCABULARY = 768, 50265
 # Small enough to run for real: the widths stay, what repeats is once.

@@ -14,6 +14,9 @@ from mmworkload.graph import LayerGraph
 from mmworkload.models import families, resolve
 from mmworkload.tracing import trace_model
 
+# Seconds each; that every variant has its stages, totals and operators is read from shapes/ in test_zoo.py.
+pytestmark = pytest.mark.slow
+
 FAMILY = families()["mustard"]
 Total = tuple[int, int]
 # (MACs, parameters) without the classifier of 2048 x 1000: torchvision's totals at 224 x 224.

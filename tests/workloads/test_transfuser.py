@@ -17,6 +17,9 @@ from mmworkload.tracing import Traced, trace_model
 from mmworkload.workloads.transfuser import FAMILY
 from mmworkload.workloads.transfuser.preprocess import Cameras, Correspondences, Histogram, TargetImage
 
+# Seconds each; that every variant has its stages, totals and operators is read from shapes/ in test_zoo.py.
+pytestmark = pytest.mark.slow
+
 NAMES = [variant.name for variant in FAMILY.variants]
 # MACs and parameters.
 Cost = tuple[int, int]

@@ -156,16 +156,6 @@ def pairwise_distances(call: Call) -> Lowered:
     return Lowered("cdist", "Reduce", vector_ops=3 * width * call.output.elements)
 
 
-@lowers("aten.cov", "aten.corrcoef")
-def covariance(call: Call) -> Lowered:
-    """Every variable (a row) with every other, after its mean is taken off; each entry is divided, or scaled twice."""
-    x, out = call["self"], call.output
-    rows = Value(x.tensor, (x.shape[0] if len(x.shape) > 1 else 1, x.shape[-1]), x.dtype, x.bits, x.elements)
-    work, _ = contract(rows, rows, "xz", "yz", "xy", out.bits)
-    passes = 3 if call.operator == "aten.corrcoef" else 1
-    return Lowered("matmul", "Gemm", work, vector_ops=2 * x.elements + passes * out.elements)
-
-
 @lowers("aten.addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv", "aten._scaled_addmm")
 def product_and_add(call: Call) -> Lowered:
     """``beta * self + alpha * product``; addbmm also sums over the batch."""

@@ -23,13 +23,15 @@ ELEMENTWISE = (
     "arctan2", "arctanh", "fix", "linalg_vander", "vander",
     # comparison and logic
     "eq", "ne", "lt", "le", "gt", "ge", "greater", "less", "greater_equal", "less_equal", "not_equal", "logical_and",
-    "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "__and__", "__or__", "__xor__",
-    "__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift", "isnan", "isinf", "isposinf", "isneginf",
-    "isfinite", "isclose", "isreal", "signbit", "isin", "where", "masked_fill", "bucketize", "searchsorted",
+    "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "__and__",
+    "__or__", "__xor__", "__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift", "isnan", "isinf",
+    "isposinf", "isneginf", "isfinite", "isclose", "isreal", "signbit", "isin", "where", "masked_fill", "bucketize",
+    "searchsorted",
 )  # fmt: skip
 
 RANDOM = (
-    "bernoulli", "normal", "uniform", "exponential", "log_normal", "cauchy", "geometric", "random", "poisson", "binomial",
+    "bernoulli", "normal", "uniform", "exponential", "log_normal", "cauchy", "geometric", "random", "poisson",
+    "binomial",
 )  # fmt: skip
 
 
