@@ -13,6 +13,9 @@ Any further letter ``A`` is ``XA``. Operands: the weight, or the second of two a
 is ``I``; the output is ``O``. They meet the memories as ``I2``, ``I1`` and ``O``.
 """
 
+from mmworkload.exporters.zigzag.exporter import ZigZagExporter
 from mmworkload.exporters.zigzag.simulator import SIMULATOR
 
-__all__ = ["SIMULATOR"]
+EXPORTER = ZigZagExporter()
+
+__all__ = ["EXPORTER", "SIMULATOR"]

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmworkload.arch import Array
-from mmworkload.errors import SimulationError
+from mmworkload.exporters.zigzag.inexpressible import (
+    DIAGONAL,
+    OPERANDS,
+    OPERATION,
+    SECOND_WINDOW,
+    THREE_LOOPS,
+    InexpressibleError,
+)
 from mmworkload.problem import Axis, Operand, Problem
 from mmworkload.simulating.estimate import compulsory_elements
 
@@ -68,29 +75,29 @@ class ZigZagLayer:
             found |= {index} if window is None else {window.first, window.second}
         return frozenset(found)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The entry of ZigZag's workload file."""
+    def to_dict(self, name: str = NAME, number: int = 0) -> dict[str, Any]:
+        """The entry of ZigZag's workload file, under this name and number."""
 
         def indexed(operand: str) -> str:
             return operand + "".join(f"[{index.lower()}]" for index in self.indices[operand])
 
         entry: dict[str, Any] = {
-            "id": 0,
-            "name": NAME,
+            "id": number,
+            "name": name,
             "operator_type": "Conv" if self.windows else "Gemm",
             "equation": f"{indexed('O')}+={indexed('W')}*{indexed('I')}",
             "dimension_relations": [
-                f"{name.lower()}={window.first_by}*{window.first.lower()}+{window.second_by}*{window.second.lower()}"
-                for name, window in self.windows.items()
+                f"{axis.lower()}={window.first_by}*{window.first.lower()}+{window.second_by}*{window.second.lower()}"
+                for axis, window in self.windows.items()
             ],
             "loop_dims": [loop.name for loop in self.loops],
             "loop_sizes": [loop.extent for loop in self.loops],
             "operand_precision": {
-                **{name: operand.bits for name, operand in self.operands.items()},
+                **{key: operand.bits for key, operand in self.operands.items()},
                 "O_final": self.operands["O"].bits,
             },
             # Its own number: every operand comes from and goes to the outermost memory.
-            "operand_source": {"W": 0, "I": 0},
+            "operand_source": {"W": number, "I": number},
         }
         if self.windows:
             entry["pr_loop_dims"] = list(self.windows)
@@ -102,9 +109,11 @@ class ZigZagLayer:
 def translate(problem: Problem, array: Array) -> ZigZagLayer:
     """The layer of a canonical problem; ``array`` says which loops may be merged.
 
-    Raises SimulationError when it has not two inputs, the second one has an axis of two loops, an axis sums more than
-    two, or a loop is used twice in one operand.
+    Raises InexpressibleError when it is not a product of two inputs, the second one has an axis of two loops, an axis
+    sums more than two, or a loop is used twice in one operand.
     """
+    if problem.operation not in ("mac", "mul"):
+        raise InexpressibleError(OPERATION, f"it is '{problem.operation}'")
     operands = _operands(problem)
     plain: dict[str, list[str]] = {}
     sliding: list[Axis] = []
@@ -112,11 +121,11 @@ def translate(problem: Problem, array: Array) -> ZigZagLayer:
         axes = [item for item in operand.axes if item.terms]
         used = [dim for item in axes for dim, _ in item.terms]
         if len(used) != len(set(used)):
-            raise SimulationError(f"ZigZag cannot express an operand that uses a loop twice: {operand}")
+            raise InexpressibleError(DIAGONAL, str(operand))
         if any(len(item.terms) > 2 for item in axes):
-            raise SimulationError(f"ZigZag cannot express an axis that is a sum of more than two loops: {operand}")
+            raise InexpressibleError(THREE_LOOPS, str(operand))
         if name == "W" and any(len(item.terms) == 2 for item in axes):
-            raise SimulationError(f"ZigZag cannot express a sliding window over the second operand: {operand}")
+            raise InexpressibleError(SECOND_WINDOW, str(operand))
         if name == "I":
             sliding = [item for item in axes if len(item.terms) == 2]
         plain[name] = [dim for item in axes if item not in sliding for dim, _ in item.terms]
@@ -142,7 +151,7 @@ def _operands(problem: Problem) -> dict[str, Operand]:
     """``O``, ``W`` and ``I``: the weight is W, else the operand that is called so, else the last one."""
     inputs = [operand for operand in problem.operands if operand.role != "output"]
     if len(inputs) != 2:
-        raise SimulationError(f"ZigZag multiplies two operands; this problem has {len(inputs)}: {problem}")
+        raise InexpressibleError(OPERANDS, f"this problem has {len(inputs)}: {problem}")
     weight = max(inputs, key=lambda item: (item.role == "weight", item.name == "Weights", inputs.index(item)))
     other = next(item for item in inputs if item is not weight)
     return {"O": problem.output, "W": weight, "I": other}

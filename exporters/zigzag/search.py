@@ -1,5 +1,7 @@
 """Running ZigZag: the only module that imports it. Its stages are called directly, without plots and dumps.
 
+This file is copied into every export, so it needs zigzag-dse and nothing of mmworkload.
+
 Temporal orders: ZigZag's own engine (LOMA) tries every order of the loops, split into up to as many factors as the
 effort allows; with more loops than that it would still try every order, hours for a 3-D convolution. There, loops that
 stay together in practice (the kernel's, the output's) are moved as one block until the orders are few enough.
@@ -34,12 +36,14 @@ from zigzag.stages.parser.workload_parser import WorkloadParserStage
 from zigzag.stages.stage import Stage
 from zigzag.stages.workload_iterator import WorkloadStage
 
-from mmworkload.errors import SimulationError
-
 _DIRECTIONS = {
     False: (DataDirection.RD_OUT_TO_LOW, DataDirection.RD_OUT_TO_HIGH),
     True: (DataDirection.WR_IN_BY_LOW, DataDirection.WR_IN_BY_HIGH),
 }
+
+
+class RefusedError(Exception):
+    """ZigZag refuses an input, or no order of the loops fits the memories."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def search(
     """ZigZag's answer for the files of these names in ``folder``.
 
     ``dram_bits`` are those that the outermost memory reads and writes in a cycle. ``most_loops`` bounds the search: as
-    many loops are ordered in every way. Raises SimulationError when no order fits the memories or ZigZag refuses an
+    many loops are ordered in every way. Raises RefusedError when no order fits the memories or ZigZag refuses an
     input.
     """
     complaints = _listen()
@@ -101,10 +105,10 @@ def search(
             access_same_data_considered_as_no_access=True,
         ).run()
     except NoValidLoopOrderingFoundException:
-        raise SimulationError("no order of the loops fits the memories") from None
+        raise RefusedError("no order of the loops fits the memories") from None
     except (ValueError, AssertionError, KeyError) as error:
         reason = "; ".join(complaints) or f"{type(error).__name__}: {error}"
-        raise SimulationError(f"ZigZag refused its input: {reason}") from error
+        raise RefusedError(f"ZigZag refused its input: {reason}") from error
     # Each stage wraps what it passes on: the layer, the spatial mapping, and what our own stage says.
     evaluation, (_, (_, orders)) = answers[0]
     return _found(evaluation, orders, dram_bits)

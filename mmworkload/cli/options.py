@@ -41,7 +41,9 @@ EndToEnd = Annotated[bool, typer.Option("--end-to-end", help="with pre-processin
 Inputs = Annotated[str | None, typer.Option("--inputs", help="a real sample: .npz or .pt with a tensor for each input")]
 Only = Annotated[list[str] | None, typer.Option("--only", help="stages to keep, as a glob: encoder/*; may be repeated")]
 Strict = Annotated[bool, typer.Option("--strict/--no-strict", help="refuse operators that no lowering covers")]
-Simulator = Annotated[str, typer.Option("--simulator", "-s", help="auto, timeloop, zigzag or roofline")]
+Simulator = Annotated[
+    str, typer.Option("--simulator", "-s", help="auto, timeloop, zigzag, roofline, ...; several with commas between")
+]
 Effort = Annotated[str, typer.Option("--effort", help="search effort of a mapper: quick, normal or thorough")]
 Limit = Annotated[float, typer.Option("--limit-s", help="wall-clock limit of one simulator run, in seconds")]
 Workers = Annotated[

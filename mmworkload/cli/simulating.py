@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from mmworkload.cli.options import (
     All,
     Arch,
@@ -39,28 +41,37 @@ def simulate(
     all_layers: All = False,
     json: Json = False,
 ) -> None:
-    """Cycles, latency and energy of every layer on an accelerator."""
+    """Cycles, latency and energy of every layer on an accelerator; of several simulators side by side."""
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
 
     with bar(f"simulating {model}") as progress:
-        result = verbs.simulate(
-            model,
-            arch,
-            simulator=simulator,
-            only=only or (),
-            strict=strict,
+        run = partial(
+            verbs.simulate,
+            arch=arch,
             effort=effort,
             limit_s=limit_s,
             workers=workers,
             cache=cache,
             retry=retry,
             progress=progress,
-            **how,
         )
-    if json:
-        print_json(result.to_dict())
-        return
-    from mmworkload.reporting.tables import print_out, simulate_tables
+        if "," in simulator:
+            from mmworkload.simulating.comparison import compare_simulators
 
-    print_out(*simulate_tables(result, all_layers=all_layers))
+            graph = verbs.trace(model, only=only or (), strict=strict, **how)
+            forced = how.get("dtype")
+            comparison = compare_simulators(
+                simulator.split(","), lambda name: run(graph, simulator=name, strict=strict, dtype=forced)
+            )
+        else:
+            result = run(model, simulator=simulator, only=only or (), strict=strict, **how)
+    if json:
+        print_json((comparison if "," in simulator else result).to_dict())
+        return
+    from mmworkload.reporting.tables import comparison_tables, print_out, simulate_tables
+
+    if "," in simulator:
+        print_out(*comparison_tables(comparison))
+    else:
+        print_out(*simulate_tables(result, all_layers=all_layers))

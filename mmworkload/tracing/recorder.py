@@ -322,7 +322,8 @@ class Reads(TorchFunctionMode):
         if func in (torch.tensor, torch.as_tensor) and args and isinstance(args[0], (list, tuple)):
             # A list of tensors.
             values = _pytree.tree_map_only(torch.Tensor, lambda item: self.recorder.real(item, "tensor"), args[0])
-            args = (_pytree.tree_map_only(torch.Tensor, torch.Tensor.tolist, values), *args[1:])
+            with _disable_current_modes():
+                args = (_pytree.tree_map_only(torch.Tensor, torch.Tensor.tolist, values), *args[1:])
         return func(*args, **(kwargs or {}))
 
 

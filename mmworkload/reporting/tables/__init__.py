@@ -1,5 +1,6 @@
 """What each verb prints. Every function gives renderables, one a section, for :func:`print_out`."""
 
+from mmworkload.reporting.tables.comparison import comparison_tables
 from mmworkload.reporting.tables.coverage import coverage_tables
 from mmworkload.reporting.tables.export import export_tables
 from mmworkload.reporting.tables.listing import list_tables
@@ -10,6 +11,7 @@ from mmworkload.reporting.tables.validate import validate_tables
 from mmworkload.reporting.terminal import print_out
 
 __all__ = [
+    "comparison_tables",
     "coverage_tables",
     "export_tables",
     "list_tables",

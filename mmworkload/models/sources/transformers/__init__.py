@@ -6,7 +6,6 @@ The inputs follow from the signature of the class's ``forward`` and from the con
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import ModelError, UnavailableError, UnknownNameError
@@ -29,6 +28,7 @@ def find(rest: str, request: Request) -> Model:
         from mmworkload.models.sources.transformers.classes import choose
         from mmworkload.models.sources.transformers.configuration import quiet, read_configuration
         from mmworkload.models.sources.transformers.defaults import complete
+        from mmworkload.models.sources.transformers.sheet import Sheet
     except (ImportError, RuntimeError) as error:
         raise UnavailableError(f"transformers cannot be imported ({error}): pip install 'mmworkload[trace]'") from error
     text, _, asked = rest.partition("#")
@@ -36,8 +36,9 @@ def find(rest: str, request: Request) -> Model:
         whole, in_file, is_file = read_configuration(text, request.name)
         notes = () if is_file else complete(whole)
         kind, configuration = choose(whole, asked, in_file, request.name)
+        sheet = Sheet(kind, copy.deepcopy(configuration), request.batch or 1, request.name, request.settings)
         try:
-            sheet = _write(kind, configuration, request.batch or 1, request.name, request.settings)
+            _write(sheet)
         except ModelError as error:
             if is_file:
                 raise
@@ -45,8 +46,7 @@ def find(rest: str, request: Request) -> Model:
                 f"{error}. The default configuration of {whole.model_type} may not fit together: give the path of a"
                 " config.json"
             ) from error
-    for unknown in request.settings.keys() - sheet.parameters.keys():
-        raise UnknownNameError(f"parameter of {request.name}", unknown, sheet.parameters)
+    _check(sheet)
 
     def make(device: str) -> tuple[torch.nn.Module, Any]:
         import torch
@@ -74,30 +74,35 @@ def find(rest: str, request: Request) -> Model:
     )
 
 
-def _write(kind: Any, configuration: Any, batch: int, name: str, given: Mapping[str, Any]) -> Sheet:
-    """The call of ``kind`` with everything that it takes; ModelError names an argument that nothing here can make."""
+def _write(sheet: Sheet) -> None:
+    """Everything that the class takes, in the order of its ``forward``."""
     from mmworkload.models.sources.transformers.audio import audio
-    from mmworkload.models.sources.transformers.classes import runnable
     from mmworkload.models.sources.transformers.images import images
     from mmworkload.models.sources.transformers.room import room
-    from mmworkload.models.sources.transformers.sheet import Sheet
     from mmworkload.models.sources.transformers.special import along_text, beside_text
     from mmworkload.models.sources.transformers.text import decoder, text
 
-    sheet = Sheet(kind, copy.deepcopy(configuration), batch, name, given)
-    if not sheet.signature:
-        raise ModelError(
-            f"{name}: {kind.__name__} has no forward pass of its own. Name one of its parts after '#': "
-            + ", ".join(runnable(configuration, kind))
-        )
     for write in (images, audio, beside_text, room, text, decoder, along_text):
         write(sheet)
-    missing = [item for item in sheet.signature if sheet.requires(item) and item not in sheet.arguments]
-    if missing or not sheet.arguments:
-        raise ModelError(
-            f"{name}: no rule makes {', '.join(missing) or 'any argument'} of {kind.__name__}.forward. Write a function"
-            " that returns the model and its inputs, and name it as path/file.py:function"
-        )
     order = list(sheet.signature)
     sheet.arguments = dict(sorted(sheet.arguments.items(), key=lambda item: order.index(item[0])))
-    return sheet
+
+
+def _check(sheet: Sheet) -> None:
+    """ModelError for a class that cannot be called, or not with what is written; UnknownNameError for a size that it
+    does not have."""
+    from mmworkload.models.sources.transformers.classes import runnable
+
+    if not sheet.signature:
+        parts = ", ".join(runnable(sheet.configuration, sheet.kind))
+        raise sheet.fail(
+            f"{sheet.kind.__name__} has no forward pass of its own. Name one of its parts after '#': {parts}"
+        )
+    missing = [item for item in sheet.signature if sheet.requires(item) and item not in sheet.arguments]
+    if missing or not sheet.arguments:
+        raise sheet.fail(
+            f"no rule makes {', '.join(missing) or 'any argument'} of {sheet.kind.__name__}.forward. Write a function"
+            " that returns the model and its inputs, and name it as path/file.py:function"
+        )
+    for unknown in sheet.given.keys() - sheet.parameters.keys():
+        raise UnknownNameError(f"parameter of {sheet.name}", unknown, sheet.parameters)

@@ -19,19 +19,18 @@ def _repairs(configuration: Any) -> Iterator[str]:
         configuration.vocabulary_map = {f"IMGIMG{str(code).translate(digits)}Z": 4 + code for code in codes}
         configuration.vocabulary_map["<image>"] = 4 + len(codes)
         yield f"vocabulary_map, of {len(codes)} codes of an image,"
+    if "vocab_size" in configuration.to_dict() and configuration.vocab_size is None:
+        # Letters and marks, as in the published speech recognisers.
+        configuration.vocab_size = 32
+        yield "vocab_size=32"
     vision, text = getattr(configuration, "vision_config", None), getattr(configuration, "text_config", None)
     if vision is None or text is None:
         return
     # The width that the vision tower hands on is the language model's.
-    key = (
-        "out_hidden_size"
-        if hasattr(vision, "out_hidden_size")
-        else "hidden_size"
-        if hasattr(vision, "embed_dim")
-        else ""
-    )
+    key = "out_hidden_size" if hasattr(vision, "out_hidden_size") else "hidden_size"
+    joins = hasattr(vision, "spatial_merge_size") and (key == "out_hidden_size" or hasattr(vision, "embed_dim"))
     width = getattr(text, "hidden_size", None)
-    if key and width and hasattr(vision, "spatial_merge_size") and getattr(vision, key, width) != width:
+    if joins and width and getattr(vision, key, width) != width:
         setattr(vision, key, width)
         yield f"vision_config.{key}={width}"
     # The tower's vectors are shuffled into fewer, wider ones, for which its projector is made.

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     import torch
 
 VISION = ("vision_config", "vq_config", "image_config", "vision_encoder_config", "vision_tower_config", "encoder")
-# Images of detectors and other models without a size of their own, as their processors make them; else 224.
-USUAL_SIZE = 224
 OWN_SIZE = ("image_size", "input_size", "img_size", "resolution")
+# Images of models without a size of their own, by a word in the name of the class; else 224.
+USUAL_SIZE = 224
 SIZES = {"Detection": 800, "Segmentation": 512, "MaskGeneration": 1024}
 FRAMES = ("num_frames", "frames_per_clip", "max_num_frames", "video_length")
 
 
 def images(sheet: Sheet) -> None:
-    """Every argument that holds images or videos, and the placeholders for them in the text."""
+    """Every argument that holds images or videos, and what says of them which pixels, patches or tiles there are."""
     if sheet.takes("flattened_patches"):
         _flattened(sheet)
     elif sheet.takes("pixel_values", "image_grid_thw"):

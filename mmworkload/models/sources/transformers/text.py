@@ -31,7 +31,9 @@ def text(sheet: Sheet) -> None:
     kinds = [0] + [item.kind for item in sheet.placeholders for _ in range(item.count)] + [0] * (tokens - 1)
     sheet.ones("attention_mask", shape)
     for name in ("token_type_ids", "mm_token_type_ids"):
-        sheet.values(name, [kinds] * sheet.batch)
+        # Models of tables tell several things of each token: segment, row, column, ...
+        told = len(getattr(part, "type_vocab_sizes", ()))
+        sheet.values(name, [[[kind] * told for kind in kinds] if told else kinds] * sheet.batch)
     if sheet.takes("bbox"):
         # A box has its left before its right and its top before its bottom.
         sheet.values("bbox", [[[10, 10, 20, 20]] * total] * sheet.batch, modality="layout", role="position")
@@ -51,7 +53,7 @@ def decoder(sheet: Sheet) -> None:
 def length(sheet: Sheet, name: str, help: str, part: Any, keys: tuple[str, ...], reserved: int = 0) -> int:
     """The parameter ``name``: 128 tokens, or all positions where the model has fewer."""
     own = next((value for key in keys if isinstance(value := getattr(part, key, None), int)), None)
-    limit = min(own, ANY) - reserved - _offset(sheet, part) if own else ANY
+    limit = min(own, ANY) - reserved - _offset(sheet, part) if own and own > 0 else ANY
     if limit < 1:
         raise sheet.fail(f"{reserved} places for images or audio leave none of the {own} positions for text")
     return sheet.size(name, min(USUAL_LENGTH, limit), help, high=limit)

@@ -1,0 +1,176 @@
+"""The exporter: a workload and an architecture as a folder that ZigZag runs.
+
+::
+
+    accelerator.yaml       the architecture with its own energies
+    problems/<name>.yaml   ZigZag's workload of one layer, for each unique problem
+    mapping.yaml           how each problem fills the array, an entry each
+    mapping-2.yaml ...     further choices for those that have them: a full array may wait longer for its memories
+    expected.json          what a right answer must report, and what a transfer costs
+    run.py runner/         runs them all, takes the best choice for each, and checks the answers
+
+Workloads are YAML and not ONNX: ZigZag 3.9.1 reads ONNX kernels and strides with height and width exchanged, and has
+one mapping for all layers of an operator; a loop that a layer lacks is dropped from its mapping in silence.
+One file a problem, because ZigZag gives up on a whole workload when one layer fails. Each is also an entry of one list:
+``cat problems/*.yaml`` is a workload of all.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from mmworkload.arch import Architecture
+from mmworkload.exporters.provenance import provenance
+from mmworkload.exporters.timeloop.problem_file import problem_name
+from mmworkload.exporters.timeloop.yaml_text import comment
+from mmworkload.exporters.work_items import WorkItem, work_items
+from mmworkload.exporters.zigzag.command import mapping_name
+from mmworkload.exporters.zigzag.inexpressible import HOST, MOVEMENT, VECTOR, InexpressibleError
+from mmworkload.exporters.zigzag.inputs import (
+    Inputs,
+    accelerator_text,
+    inputs,
+    machine,
+    mapping_text,
+    workload_text,
+)
+from mmworkload.exporters.zigzag.memories import fidelity
+from mmworkload.exporting import Export
+from mmworkload.files import write_atomic
+from mmworkload.graph import Workload
+from mmworkload.problem import Problem
+
+VERSION = "3.9.1"
+# What `mmworkload simulate` does unless told otherwise.
+_EFFORT = "normal"
+_RUNNER = ("command.py", "evaluation.py", "search.py")
+_RUN = '''"""Runs the problems of this folder through ZigZag: ``python run.py --help``."""
+
+import sys
+from pathlib import Path
+
+from runner.command import main
+
+# A worker process imports this file again.
+if __name__ == "__main__":
+    sys.exit(main(Path(__file__).resolve().parent))
+'''
+
+
+class ZigZagExporter:
+    """ZigZag 3.9.1 (``zigzag-dse``)."""
+
+    name = "zigzag"
+    description = f"ZigZag {VERSION}: a workload file for each unique problem, mappings chosen from its own dimensions"
+
+    def export(self, workload: Workload, arch: Architecture, directory: Path, versions: dict[str, str]) -> Export:
+        """Writes all files under ``directory``; a second call writes the same bytes.
+
+        Problems are written as they are simulated: in the architecture's native precision and without masks. Those
+        that only differ in these share a file.
+        """
+        head = provenance(workload, arch, versions, f"ZigZag {VERSION}")
+        found: dict[str, Inputs] = {}
+        about: dict[str, list[str]] = {}
+        layers: dict[str, dict[str, None]] = {}
+
+        @cache
+        def place(problem: Problem) -> tuple[str, str]:
+            """(name, "") of a problem, or ("", reason)."""
+            run = as_run(problem, arch)
+            name = problem_name(run)
+            if name not in found:
+                try:
+                    found[name] = inputs(run, arch, _EFFORT)
+                except InexpressibleError as error:
+                    return "", str(error)
+                about[name] = _about_problem(run)
+            return name, ""
+
+        rows = []
+        for item in work_items(workload):
+            excluded, name = _without_problem(item), ""
+            if item.work and not excluded:
+                name, excluded = place(item.work.problem)
+            if name:
+                layers.setdefault(name, {})[item.name] = None
+            rows.append(item.manifest_row(f"problems/{name}.yaml", excluded))
+        files = {"accelerator.yaml": comment([*head, *_about_accelerator(arch)]) + accelerator_text(arch)}
+        for number, (name, told) in enumerate(found.items()):
+            lines = [*head, _layer_list(list(layers[name])), *about[name]]
+            files[f"problems/{name}.yaml"] = comment(lines) + workload_text(told.layer, name, number)
+        files |= _mappings(found, head)
+        task = {
+            "version": VERSION,
+            "machine": machine(arch, _EFFORT),
+            "problems": {name: told.task for name, told in found.items()},
+        }
+        files["expected.json"] = json.dumps(task, indent=1) + "\n"
+        files["run.py"] = f"#!/usr/bin/env python3\n{comment(head)}{_RUN}"
+        files["runner/__init__.py"] = '"""Runs ZigZag and charges what it finds; started by ``run.py``."""\n'
+        for module in _RUNNER:
+            files[f"runner/{module}"] = Path(__file__).with_name(module).read_text(encoding="utf-8")
+        for name, text in files.items():
+            write_atomic(directory / name, text)
+
+        return Export(
+            target=self.name,
+            model=workload.name,
+            arch=arch.name,
+            rows=tuple(rows),
+            files=tuple(sorted(files)),
+            run_command="python run.py",
+            versions=dict(versions),
+        )
+
+
+def as_run(problem: Problem, arch: Architecture) -> Problem:
+    """As ``mmworkload simulate`` runs it: in native precision, without a mask, a rank-1 product as a matrix product."""
+    operation = "mac" if problem.operation == "mul" else problem.operation
+    return replace(problem, operation=operation, mask=None).with_bits(arch.bits).canonical()
+
+
+def _mappings(found: dict[str, Inputs], head: list[str]) -> dict[str, str]:
+    """The mapping files. In each, a problem without a choice of that number has its first."""
+    files = {}
+    for number in range(max((len(item.choices) for item in found.values()), default=1)):
+        about = [
+            *head,
+            "Loops on the array, chosen for each problem from its own dimensions. "
+            + ("The fullest array." if not number else f"Choice {number + 1}; the first again where there is none."),
+            "D1 is the array's x, D2 its y. A layer of another name is left to ZigZag.",
+        ]
+        entries = [(name, item.choices[number if number < len(item.choices) else 0]) for name, item in found.items()]
+        files[mapping_name(number)] = comment(about) + mapping_text([("default", None), *entries])
+    return files
+
+
+def _without_problem(item: WorkItem) -> str:
+    """Why an item is left out whatever its loop nest, or an empty string."""
+    if item.work is None:
+        return VECTOR.reason if item.layer.vector_ops else MOVEMENT.reason
+    return HOST.reason if item.layer.placement == "host" else ""
+
+
+def _layer_list(names: list[str]) -> str:
+    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"layers ({len(names)}): {', '.join(names[:4])}{rest}"
+
+
+def _about_accelerator(arch: Architecture) -> list[str]:
+    return [
+        f"architecture: {arch.name}. {arch.description}",
+        f"source: {arch.source}",
+        f"told to ZigZag: {fidelity(arch)}",
+        f"Sizes and bandwidths are in bits of the native precision ({arch.dram.word_bits} bits in DRAM), costs in pJ.",
+    ]
+
+
+def _about_problem(problem: Problem) -> list[str]:
+    lines = [f"shape: {problem}", f"multiply-accumulates: {problem.macs}"]
+    if any(len(item.terms) > 1 for item in problem.output.axes):
+        lines.append("A transposed convolution: its matrix product, without the sums of overlapping outputs.")
+    return lines

@@ -1,0 +1,69 @@
+"""The tables of ``simulate --simulator X,Y``: several simulators side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mmworkload.reporting.terminal import Cell, Name, bullets, section, table
+from mmworkload.reporting.units import GAP, plural, share, si
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mmworkload.simulating.comparison import Comparison
+    from mmworkload.simulating.result import Simulation, Totals
+
+
+def comparison_tables(comparison: Comparison) -> list[RenderableType]:
+    """Totals by simulator; latency and energy by stage; how far they agree and what each was told."""
+    first = comparison.first
+    names = list(comparison.simulations)
+    total = f"{si(first.totals.macs)} MACs in {plural(first.totals.layers, 'layer')}, the same for all"
+    return [
+        section(f"{first.model} on {first.arch}", total, _totals(comparison)),
+        section("Latency by stage", _by_stage(comparison, names, lambda item: si(item.latency_s, "s"))),
+        section("Energy by stage", _by_stage(comparison, names, lambda item: si(item.energy_j, "J"))),
+        section("What to mind", bullets(_caveats(comparison))),
+    ]
+
+
+def _totals(comparison: Comparison) -> RenderableType:
+    def row(name: str, item: Simulation) -> list[Cell]:
+        busy = sum(layer.utilization * layer.cycles * layer.weight for layer in item.layers)
+        return [
+            name,
+            si(item.serial_latency_s, "s"),
+            si(item.critical_path_s, "s"),
+            si(item.energy_j, "J"),
+            share(busy / item.totals.cycles if item.totals.cycles else None),
+            si(item.dram_bytes, "B"),
+            str(item.fallbacks),
+        ]
+
+    columns = ["<simulator", ">latency", ">in parallel", ">energy", ">array", ">DRAM", ">not its own"]
+    return table(columns, [row(name, item) for name, item in comparison.simulations.items()])
+
+
+def _by_stage(comparison: Comparison, names: list[str], cell: Callable[[Totals], str]) -> RenderableType:
+    rows: list[list[Cell]] = [
+        [Name(stage or "(none)"), *(cell(totals[name]) if name in totals else GAP for name in names)]
+        for stage, totals in comparison.stages().items()
+    ]
+    rows.append(["total", *(cell(comparison.simulations[name].totals) for name in names)])
+    return table(["<stage", *(f">{name}" for name in names)], rows)
+
+
+def _caveats(comparison: Comparison) -> list[str]:
+    lines = [
+        f"{name} {item.version} is told the architecture: {item.fidelity}"
+        for name, item in comparison.simulations.items()
+    ]
+    lines += [
+        f"{a} and {b} order the layers with MACs alike by rho = {rho:.2f}"
+        for (a, b), rho in comparison.rank_correlation().items()
+        if rho is not None
+    ]
+    lines += [f"{name} gave no answer: {reason}" for name, reason in comparison.unanswered.items()]
+    lines.append("not its own: layers with MACs that the roofline answered for")
+    return lines
