@@ -46,6 +46,8 @@ def _serve(pipe: Connection, folder: Path) -> None:
             pipe.send(("ok", run_problem(folder, name)))
         except NoAnswerError as error:
             pipe.send((str(error), None))
+        except Exception as error:  # ZigZag fails in many ways on files that were edited; the other problems go on
+            pipe.send((f"{type(error).__name__}: {error}", None))
 
 
 class _Worker:
@@ -71,7 +73,7 @@ class _Worker:
                 return status, found
             problem = f"killed after {limit_s:g} s"
         except (EOFError, ConnectionError):
-            problem = "ZigZag crashed; its message is above"
+            problem = "ZigZag crashed"
         self.stop()
         return problem, None
 

@@ -59,7 +59,7 @@ SECOND_WINDOW = Family(
     " windows of the layer",
 )
 TOO_WIDE = Family(
-    "any, on an architecture with a level smaller than one element",
+    "any, forced into a precision wider than a whole level (never in an export: it is in native precision)",
     "one element does not fit a level",
     "zigzag/opt/loma/memory_allocator.py: MemoryTooSmallException",
 )

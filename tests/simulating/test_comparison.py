@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +74,13 @@ def test_what_cannot_be_compared_is_refused(answer: Simulation) -> None:
     other = replace(answer, layers=answer.layers[:-1])
     with pytest.raises(SimulationError, match="did not simulate the same work"):
         compare_simulators(["a", "b"], {"a": answer, "b": other}.__getitem__)
+
+
+def test_the_plain_form_has_the_documented_fields(answer: Simulation) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
+    section = text.partition("## Several simulators")[2].partition("\n## ")[0]
+    fields = {
+        name for cell in re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)
+    }
+    known = {"roofline": answer, "slow": slower(answer, 3)}
+    assert set(compare_simulators(known, known.__getitem__).to_dict()) == fields
