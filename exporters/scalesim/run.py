@@ -96,9 +96,7 @@ def main() -> int:
         results.append([row["name"], verdict, *(answer.get(figure, "") for figure in FIGURES), *known.values()])
     with (HERE / "results.csv").open("w") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(
-            ["name", *(column for figure in FIGURES for column in (f"expected_{figure}", figure)), "verdict"]
-        )
+        writer.writerow(["name", "verdict", *FIGURES, *(f"expected_{figure}" for figure in FIGURES)])
         writer.writerows(results)
     verdicts = [result[1] for result in results]
     print(", ".join(f"{verdicts.count(word)} {word}" for word in ("same", "differs", "left out")))

@@ -1,6 +1,7 @@
 """``python run.py``: runs exported problems through ZigZag and checks the answers.
 
-This file is copied into every export, so it needs zigzag-dse and nothing of mmworkload, hence the relative imports.
+This file is copied into every export, as a module of the package ``runner``: it needs zigzag-dse and nothing of
+mmworkload but what is copied with it.
 Each worker is a process of its own: importing ZigZag takes seconds, so one serves many problems, and only one that runs
 past the limit is killed and replaced.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from .evaluation import NoAnswerError, answer
+from mmworkload.exporters.zigzag.evaluation import NoAnswerError, answer
 
 ACCELERATOR, EXPECTED = "accelerator.yaml", "expected.json"
 COLUMNS = ("problem", "status", "macs", "cycles", "energy_uj", "utilization_percent", "seconds")

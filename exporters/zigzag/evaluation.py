@@ -1,8 +1,8 @@
 """One problem answered: ZigZag's best mapping over the choices of loops on the array, charged with the energy table.
 
-This file is copied into every export next to ``search.py``, and is also what ``mmworkload simulate`` runs: it needs
-zigzag-dse and nothing of mmworkload, hence the relative imports. ``task`` and ``machine`` are plain data, written by
-:mod:`.inputs`.
+This file is copied into every export, as a module of the package ``runner``, and is also what ``mmworkload simulate``
+runs: it needs zigzag-dse and nothing of mmworkload but what is copied with it. ``task`` and ``machine`` are plain data,
+made by the module ``inputs``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .search import Found
+    from mmworkload.exporters.zigzag.search import Found
 
 PICO = 1e-12
 
@@ -39,7 +39,7 @@ def answer(
     (elements by role), ``includes`` (what the latency covers) and ``mapping``. Raises NoAnswerError.
     """
     # Here, because it imports ZigZag, which takes seconds.
-    from . import search
+    from mmworkload.exporters.zigzag import search
 
     answers, refusals = [], []
     for mapping, passes in zip(mappings, task["passes"], strict=True):

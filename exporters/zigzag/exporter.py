@@ -46,6 +46,7 @@ from mmworkload.problem import Problem
 VERSION = "3.9.1"
 # What `mmworkload simulate` does unless told otherwise.
 _EFFORT = "normal"
+# Modules that are copied, into a package that stands alone.
 _RUNNER = ("command.py", "evaluation.py", "search.py")
 _RUN = '''"""Runs the problems of this folder through ZigZag: ``python run.py --help``."""
 
@@ -112,7 +113,8 @@ class ZigZagExporter:
         files["run.py"] = f"#!/usr/bin/env python3\n{comment(head)}{_RUN}"
         files["runner/__init__.py"] = '"""Runs ZigZag and charges what it finds; started by ``run.py``."""\n'
         for module in _RUNNER:
-            files[f"runner/{module}"] = Path(__file__).with_name(module).read_text(encoding="utf-8")
+            text = Path(__file__).with_name(module).read_text(encoding="utf-8")
+            files[f"runner/{module}"] = text.replace(__package__, "runner")
         for name, text in files.items():
             write_atomic(directory / name, text)
 

@@ -80,7 +80,10 @@ def make_fake(
     leaves, structure = _pytree.tree_flatten((args, kwargs))
     if preprocess is not None:
         kept.update(id(leaf) for leaf in leaves)
+    given = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     leaves = [fake(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+    # Of weights only whole numbers have values (tables of indices); of inputs all that were made with them.
+    values.update((id(memo[id(leaf)]), leaf.to(memo[id(leaf)].dtype)) for leaf in given if leaf.device.type != "meta")
     try:
         copied = copy.deepcopy(module, dict(memo))
     except Exception:

@@ -570,4 +570,5 @@ def test_zigzags_own_entry_point_runs_the_whole_export(tmp_path: Path) -> None:
         ours = search(
             tmp_path, row.problem_file, "accelerator.yaml", "mapping.yaml", most_loops=5, dram_bits=(64.0, 64.0)
         )
-        print(found[Path(row.problem_file).stem][1], ours.cycles, ours.passes)
+        # Ours also looks at the DRAM when it chooses, which ZigZag can undercut.
+        assert ours.passes <= found[Path(row.problem_file).stem][1] <= ours.cycles

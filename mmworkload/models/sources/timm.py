@@ -6,9 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import MmworkloadError, UnavailableError, UnknownNameError
-from mmworkload.models.family import InputSpec, Parameter, settle
+from mmworkload.models.family import InputSpec, Parameter, full_name, settle
 from mmworkload.models.model import Model, Request, synthesize
-from mmworkload.models.sources.settings import full_name
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import ModelError, UnavailableError, UnknownNameError
+from mmworkload.models.family import full_name
 from mmworkload.models.model import Model, Request
-from mmworkload.models.sources.settings import full_name
 
 if TYPE_CHECKING:
     import torch
