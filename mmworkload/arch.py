@@ -7,6 +7,7 @@ compression. Richer designs enter as native files of a tool.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -196,9 +197,13 @@ def names() -> list[str]:
 def load(name_or_path: str | Path) -> Architecture:
     """An architecture by name or from a YAML file.
 
-    Raises UnknownNameError (nearest name suggested) or ArchitectureError (with file and YAML path).
+    Raises UnknownNameError (nearest name suggested) or ArchitectureError (with file and YAML path), also for numbers
+    that cannot be true (see :mod:`mmworkload.plausibility`).
     """
     import yaml
+
+    # That module describes this one's types.
+    from mmworkload.plausibility import implausible
 
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
@@ -213,11 +218,18 @@ def load(name_or_path: str | Path) -> Architecture:
         raise ArchitectureError(f"cannot read {path}: {error}") from error
     except yaml.YAMLError as error:
         raise ArchitectureError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    return from_dict(data, str(path))
+    arch = from_dict(data, str(path))
+    problems = implausible(arch)
+    if problems:
+        raise ArchitectureError(f"{path}: {'; '.join(problems)}")
+    return arch
 
 
 def from_dict(data: Any, where: str = "architecture") -> Architecture:
-    """Validates plain data; ArchitectureError lists each wrong value with its YAML path."""
+    """Validates plain data; ArchitectureError lists each wrong value with its YAML path.
+
+    Any consistent design passes, also one of round numbers for a thought; :func:`load` is stricter.
+    """
     if not isinstance(data, dict):
         raise ArchitectureError(f"{where}: an architecture is a mapping with name, levels, array, compute, vector")
     try:
@@ -229,3 +241,13 @@ def from_dict(data: Any, where: str = "architecture") -> Architecture:
             message = item["msg"].removeprefix("Value error, ")
             problems.append(f"{path}: {message}" if path else message)
         raise ArchitectureError(f"{where}: " + "; ".join(problems)) from None
+
+
+def json_schema() -> str:
+    """The JSON Schema of an architecture file, as ``arch_specs/schema.json`` has it, for editors that complete YAML."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Architecture.model_json_schema()}
+    return json.dumps(schema, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")

@@ -29,8 +29,11 @@ _MEMORY_AREA = (50.0, 50_000.0)
 # Times 2.2 pJ for 16 bits at 45 nm (Accelergy's Aladdin table).
 _MAC_ENERGY = (0.03, 30.0)
 _MAC_AREA = (200.0, 200_000.0)
+_UNIT = "is it in the right unit?"
+_MEMORY_UNIT = "of the energy that size, width and node suggest"
+_MAC_UNIT = "of the energy that bits and node suggest"
 _REFERENCE_NM, _REFERENCE_MAC_PJ, _REFERENCE_MAC_BITS = 45, 2.2, 16
-# A shared level is read at least once in so many cycles, and feeds every MAC at most its two inputs and a sum.
+# A level on the chip is used at least once in so many cycles, and gives every MAC at most its two inputs and a sum.
 _IDLE_CYCLES, _WORDS_PER_MAC = 16, 3
 
 
@@ -49,12 +52,12 @@ def _found(arch: Architecture) -> Iterator[str]:
             yield from _memory(arch, path, level, 1 if name in arch.inner_levels else arch.elements)
     node, bits = arch.technology_nm, arch.compute.bits
     expected = _mac_pj(node, bits)
-    yield from _outside("compute.energy_pj", arch.compute.energy_pj, arch.compute.energy_pj / expected, _MAC_ENERGY)
-    area = arch.compute.area_um2
-    yield from _outside("compute.area_um2", area, area * 1e6 / (node * bits) ** 2, _MAC_AREA, "node^2 a bit^2")
+    energy, area = arch.compute.energy_pj, arch.compute.area_um2
+    yield from _outside("compute.energy_pj", energy, energy / expected, _MAC_ENERGY, _MAC_UNIT)
+    yield from _outside("compute.area_um2", area, area * 1e6 / (node * bits) ** 2, _MAC_AREA, "node^2 for each bit^2")
     vector = arch.vector
     expected = _mac_pj(node, arch.dram.word_bits)
-    yield from _outside("vector.energy_pj", vector.energy_pj, vector.energy_pj / expected, _MAC_ENERGY)
+    yield from _outside("vector.energy_pj", vector.energy_pj, vector.energy_pj / expected, _MAC_ENERGY, _MAC_UNIT)
     if vector.lanes > max(64, arch.elements):
         yield f"vector.lanes: {vector.lanes} lanes are more than the array has elements ({arch.elements})"
 
@@ -83,32 +86,27 @@ def _memory(arch: Architecture, path: str, level: Level, fed: int) -> Iterator[s
     """A level on the chip whose one instance feeds ``fed`` MACs."""
     assert level.depth is not None
     bits = level.depth * level.width_bits
+    cell = level.area_um2 * 1e6 / bits / arch.technology_nm**2
+    if level.area_um2 and not _MEMORY_AREA[0] <= cell < _MEMORY_AREA[1]:
+        # Two numbers may be wrong, and with the size the energies look wrong too.
+        yield (
+            f"{path}: size_kib {level.size_kib:g} and area_um2 {level.area_um2:g} make {cell:.3g} node^2 a bit,"
+            f" possible is {_MEMORY_AREA[0]:g} to {_MEMORY_AREA[1]:g}; {_UNIT}"
+        )
+        return
     expected = 1e-3 * math.sqrt(bits) * arch.technology_nm / _REFERENCE_NM * level.width_bits
     for name, energy in (("read_pj", level.energy.read_pj), ("write_pj", level.energy.write_pj)):
-        unit = "of what a memory of this size, width and node takes"
-        yield from _outside(f"{path}.energy.{name}", energy, energy / expected, _MEMORY_ENERGY, unit, times=True)
-    cell = level.area_um2 * 1e6 / bits / arch.technology_nm**2
-    yield from _outside(f"{path}.area_um2 or size_kib", level.area_um2, cell, _MEMORY_AREA, "node^2 a bit")
+        yield from _outside(f"{path}.energy.{name}", energy, energy / expected, _MEMORY_ENERGY, _MEMORY_UNIT)
     words = level.width_bits / level.word_bits
-    # Narrow levels of one element may still have several ports.
-    band = (words / _IDLE_CYCLES, max(_WORDS_PER_MAC * fed, 8 * words) + 1e-9)
+    slowest = max(words / _IDLE_CYCLES, fed / _MACS_PER_DRAM_WORD[1])
+    # A narrow level of one element may still have several ports.
+    fastest = max(_WORDS_PER_MAC * fed, 8 * words)
     for name, rate in (("read_bandwidth", level.read_bandwidth), ("write_bandwidth", level.write_bandwidth)):
         if rate is not None:
-            yield from _outside(f"{path}.{name}", rate, rate, band, "words a cycle")
+            yield from _outside(f"{path}.{name}", rate, rate, (slowest, 1.001 * fastest), "words a cycle")
 
 
-def _outside(
-    path: str,
-    value: float,
-    measure: float,
-    band: tuple[float, float],
-    unit: str = "of what its bits and node suggest",
-    *,
-    times: bool = False,
-) -> Iterator[str]:
+def _outside(path: str, value: float, measure: float, band: tuple[float, float], unit: str) -> Iterator[str]:
     low, high = band
     if value and not low <= measure < high:
-        yield (
-            f"{path}: {value:g} cannot be true: {measure:.3g} {unit}, where {low:.3g} to {high:.3g} is possible. Is it"
-            " in the right unit?"
-        )
+        yield f"{path}: {value:g} is {measure:.3g} {unit}, possible is {low:.3g} to {high:.3g}; {_UNIT}"

@@ -18,7 +18,7 @@ One file a problem, because ZigZag gives up on a whole workload when one layer f
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -38,7 +38,8 @@ from mmworkload.exporters.zigzag.inputs import (
     workload_text,
 )
 from mmworkload.exporters.zigzag.memories import fidelity
-from mmworkload.exporting import Export
+from mmworkload.exporters.zigzag.unrolling import Unrolling
+from mmworkload.exporting import Export, ManifestRow
 from mmworkload.files import write_atomic
 from mmworkload.graph import Workload
 from mmworkload.problem import Problem
@@ -61,6 +62,15 @@ if __name__ == "__main__":
 '''
 
 
+@dataclass(frozen=True)
+class _Told:
+    """A problem as it is simulated, in ZigZag's terms, and the layers that run it, each once."""
+
+    problem: Problem
+    inputs: Inputs
+    layers: dict[str, None] = field(default_factory=dict)
+
+
 class ZigZagExporter:
     """ZigZag 3.9.1 (``zigzag-dse``)."""
 
@@ -74,59 +84,57 @@ class ZigZagExporter:
         that only differ in these share a file.
         """
         head = provenance(workload, arch, versions, f"ZigZag {VERSION}")
-        found: dict[str, Inputs] = {}
-        about: dict[str, list[str]] = {}
-        layers: dict[str, dict[str, None]] = {}
-
-        @cache
-        def place(problem: Problem) -> tuple[str, str]:
-            """(name, "") of a problem, or ("", reason)."""
-            run = as_run(problem, arch)
-            name = problem_name(run)
-            if name not in found:
-                try:
-                    found[name] = inputs(run, arch, _EFFORT)
-                except InexpressibleError as error:
-                    return "", str(error)
-                about[name] = _about_problem(run)
-            return name, ""
-
-        rows = []
-        for item in work_items(workload):
-            excluded, name = _without_problem(item), ""
-            if item.work and not excluded:
-                name, excluded = place(item.work.problem)
-            if name:
-                layers.setdefault(name, {})[item.name] = None
-            rows.append(item.manifest_row(f"problems/{name}.yaml", excluded))
+        rows, told = _tell(workload, arch)
         files = {"accelerator.yaml": comment([*head, *_about_accelerator(arch)]) + accelerator_text(arch)}
-        for number, (name, told) in enumerate(found.items()):
-            lines = [*head, _layer_list(list(layers[name])), *about[name]]
-            files[f"problems/{name}.yaml"] = comment(lines) + workload_text(told.layer, name, number)
-        files |= _mappings(found, head)
-        task = {
+        for number, (name, item) in enumerate(told.items()):
+            lines = [*head, *_about_problem(item)]
+            files[f"problems/{name}.yaml"] = comment(lines) + workload_text(item.inputs.layer, name, number)
+        files |= _mappings({name: item.inputs.choices for name, item in told.items()}, head)
+        expected = {
             "version": VERSION,
             "machine": machine(arch, _EFFORT),
-            "problems": {name: told.task for name, told in found.items()},
+            "problems": {name: item.inputs.task for name, item in told.items()},
         }
-        files["expected.json"] = json.dumps(task, indent=1) + "\n"
-        files["run.py"] = f"#!/usr/bin/env python3\n{comment(head)}{_RUN}"
-        files["runner/__init__.py"] = '"""Runs ZigZag and charges what it finds; started by ``run.py``."""\n'
-        for module in _RUNNER:
-            text = Path(__file__).with_name(module).read_text(encoding="utf-8")
-            files[f"runner/{module}"] = text.replace(__package__, "runner")
+        files["expected.json"] = json.dumps(expected, indent=1) + "\n"
+        files |= _runner(head)
         for name, text in files.items():
             write_atomic(directory / name, text)
-
         return Export(
             target=self.name,
             model=workload.name,
             arch=arch.name,
-            rows=tuple(rows),
+            rows=rows,
             files=tuple(sorted(files)),
             run_command="python run.py",
             versions=dict(versions),
         )
+
+
+def _tell(workload: Workload, arch: Architecture) -> tuple[tuple[ManifestRow, ...], dict[str, _Told]]:
+    """The manifest's rows, and the problems that ZigZag can be told, by name in order of first use."""
+    told: dict[str, _Told] = {}
+
+    @cache
+    def place(problem: Problem) -> tuple[str, str]:
+        """(name, "") of a problem, or ("", reason)."""
+        run = as_run(problem, arch)
+        name = problem_name(run)
+        if name not in told:
+            try:
+                told[name] = _Told(run, inputs(run, arch, _EFFORT))
+            except InexpressibleError as error:
+                return "", str(error)
+        return name, ""
+
+    rows = []
+    for item in work_items(workload):
+        name, excluded = "", _without_problem(item)
+        if item.work and not excluded:
+            name, excluded = place(item.work.problem)
+        if name:
+            told[name].layers[item.name] = None
+        rows.append(item.manifest_row(f"problems/{name}.yaml", excluded))
+    return tuple(rows), told
 
 
 def as_run(problem: Problem, arch: Architecture) -> Problem:
@@ -135,18 +143,30 @@ def as_run(problem: Problem, arch: Architecture) -> Problem:
     return replace(problem, operation=operation, mask=None).with_bits(arch.bits).canonical()
 
 
-def _mappings(found: dict[str, Inputs], head: list[str]) -> dict[str, str]:
+def _mappings(choices: dict[str, tuple[Unrolling, ...]], head: list[str]) -> dict[str, str]:
     """The mapping files. In each, a problem without a choice of that number has its first."""
     files = {}
-    for number in range(max((len(item.choices) for item in found.values()), default=1)):
+    for number in range(max((len(found) for found in choices.values()), default=1)):
+        which = f"Choice {number + 1}; the first again where there is none." if number else "The fullest array."
         about = [
-            *head,
-            "Loops on the array, chosen for each problem from its own dimensions. "
-            + ("The fullest array." if not number else f"Choice {number + 1}; the first again where there is none."),
+            f"Loops on the array, chosen for each problem from its own dimensions. {which}",
             "D1 is the array's x, D2 its y. A layer of another name is left to ZigZag.",
         ]
-        entries = [(name, item.choices[number if number < len(item.choices) else 0]) for name, item in found.items()]
-        files[mapping_name(number)] = comment(about) + mapping_text([("default", None), *entries])
+        entries = [(name, found[number if number < len(found) else 0]) for name, found in choices.items()]
+        text = mapping_text([("default", None), *entries])
+        files[mapping_name(number)] = comment([*head, *about]) + text
+    return files
+
+
+def _runner(head: list[str]) -> dict[str, str]:
+    """``run.py`` and the package that it starts."""
+    files = {
+        "run.py": f"#!/usr/bin/env python3\n{comment(head)}{_RUN}",
+        "runner/__init__.py": '"""Runs ZigZag and charges what it finds; started by ``run.py``."""\n',
+    }
+    for module in _RUNNER:
+        text = Path(__file__).with_name(module).read_text(encoding="utf-8")
+        files[f"runner/{module}"] = text.replace(__package__, "runner")
     return files
 
 
@@ -155,11 +175,6 @@ def _without_problem(item: WorkItem) -> str:
     if item.work is None:
         return VECTOR.reason if item.layer.vector_ops else MOVEMENT.reason
     return HOST.reason if item.layer.placement == "host" else ""
-
-
-def _layer_list(names: list[str]) -> str:
-    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return f"layers ({len(names)}): {', '.join(names[:4])}{rest}"
 
 
 def _about_accelerator(arch: Architecture) -> list[str]:
@@ -171,8 +186,14 @@ def _about_accelerator(arch: Architecture) -> list[str]:
     ]
 
 
-def _about_problem(problem: Problem) -> list[str]:
-    lines = [f"shape: {problem}", f"multiply-accumulates: {problem.macs}"]
-    if any(len(item.terms) > 1 for item in problem.output.axes):
+def _about_problem(told: _Told) -> list[str]:
+    names, problem = list(told.layers), told.problem
+    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    lines = [
+        f"layers ({len(names)}): {', '.join(names[:4])}{rest}",
+        f"shape: {problem}",
+        f"multiply-accumulates: {problem.macs}",
+    ]
+    if told.inputs.layer.scattered:
         lines.append("A transposed convolution: its matrix product, without the sums of overlapping outputs.")
     return lines

@@ -397,8 +397,8 @@ TINY = (
     gemm(34, 41, 61),
     gemm(6, 6, 8, groups=3, second_role="input"),
     Problem.parse(
-        "mac M=6 C=4 P=8 Q=8 R=3 S=3 | Inputs input 32 [C:4, P+R:8~1,1, Q+S:8~1,1] | "
-        "Weights weight 32 [M:6, C:4, R:3, S:3] | Outputs output 32 [M:6, P:8, Q:8]"
+        "mac M=6 C=4 Q=20 S=3 | Inputs input 32 [C:4, 2Q+S:40~1,0] | Weights weight 32 [M:6, C:4, S:3] | "
+        "Outputs output 32 [M:6, Q:20]"
     ),
 )
 
