@@ -44,7 +44,10 @@ class ManifestRow:
 
 @dataclass(frozen=True)
 class Export:
-    """What an exporter wrote: rows for every layer, the files, and the command that runs them."""
+    """What an exporter wrote: rows for every layer, the files, and the command that runs them.
+
+    ``fidelity`` says how faithfully the target could be told the architecture; empty where it is told none.
+    """
 
     target: str
     model: str
@@ -53,6 +56,7 @@ class Export:
     files: tuple[str, ...]
     run_command: str
     versions: dict[str, str]
+    fidelity: str = ""
 
     @property
     def problem_files(self) -> int:
@@ -73,6 +77,7 @@ class Export:
             "arch": self.arch,
             "run_command": self.run_command,
             "versions": self.versions,
+            "fidelity": self.fidelity,
             "problem_files": self.problem_files,
             "macs": sum(row.macs * row.count for row in self.rows),
             "excluded_macs": self.excluded_macs,

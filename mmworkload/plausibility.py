@@ -90,8 +90,8 @@ def _memory(arch: Architecture, path: str, level: Level, fed: int) -> Iterator[s
     if level.area_um2 and not _MEMORY_AREA[0] <= cell < _MEMORY_AREA[1]:
         # Two numbers may be wrong, and with the size the energies look wrong too.
         yield (
-            f"{path}.area_um2: {level.area_um2:g} for size_kib {level.size_kib:g} is {cell:.3g} node^2 a bit, possible is"
-            f" {_MEMORY_AREA[0]:g} to {_MEMORY_AREA[1]:g}; {_UNIT}"
+            f"{path}.area_um2: {level.area_um2:g} for size_kib {level.size_kib:g} is {cell:.3g} node^2 a bit,"
+            f" possible is {_MEMORY_AREA[0]:g} to {_MEMORY_AREA[1]:g}; {_UNIT}"
         )
         return
     expected = 1e-3 * math.sqrt(bits) * arch.technology_nm / _REFERENCE_NM * level.width_bits

@@ -13,11 +13,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import ArchitectureError
+from mmworkload.exporters.provenance import provenance
 from mmworkload.exporters.timeloop import run
 from mmworkload.exporters.timeloop.architecture import arch_text, fidelity
 from mmworkload.exporters.timeloop.energy_tables import area_text, energy_text
@@ -26,10 +26,10 @@ from mmworkload.exporters.timeloop.problem_file import describe, problem_name, p
 from mmworkload.exporters.timeloop.settings import components_text, mapper_text, variables_text
 from mmworkload.exporters.timeloop.spatial import constraints_text
 from mmworkload.exporters.timeloop.yaml_text import comment
+from mmworkload.exporters.work_items import WorkItem, work_items
 from mmworkload.exporting import Export, ManifestRow
 from mmworkload.files import write_atomic
-from mmworkload.graph import Part, Workload
-from mmworkload.layer import Layer, Work
+from mmworkload.graph import Workload
 from mmworkload.problem import Problem
 
 _RUN_COMMAND = "python run.py"
@@ -49,7 +49,7 @@ class TimeloopExporter:
         told = fidelity(arch)
         if told.level == "refused":
             raise ArchitectureError(f"{arch.name}: {'; '.join(told.lost)}")
-        provenance = _provenance(workload, arch, versions)
+        head = comment(provenance(workload, arch, versions, "Timeloop v0.4"))
         users = _users(workload)
         files = _shared_files(arch)
         expected = {}
@@ -65,12 +65,12 @@ class TimeloopExporter:
             footprints = {operand.name: problem.footprint(operand) for operand in problem.operands}
             expected[name] = {"macs": problem.macs, "footprints": footprints}
         for name, text in files.items():
-            write_atomic(directory / name, provenance + text)
+            write_atomic(directory / name, head + text)
         write_atomic(directory / "expected.json", json.dumps(expected, indent=1, sort_keys=True) + "\n")
         script = Path(run.__file__).read_text(encoding="utf-8")
         shebang, _, body = script.partition("\n")
-        write_atomic(directory / "run.py", f"{shebang}\n{provenance}{body}")
-        rows = tuple(row for part in workload.parts for layer in part.graph for row in _rows(part, layer))
+        write_atomic(directory / "run.py", f"{shebang}\n{head}{body}")
+        rows = tuple(_row(item) for item in work_items(workload))
         return Export(
             target=self.name,
             model=workload.name,
@@ -79,6 +79,7 @@ class TimeloopExporter:
             files=tuple(sorted([*files, "expected.json", "run.py"])),
             run_command=_RUN_COMMAND,
             versions=dict(versions),
+            fidelity=str(told),
         )
 
 
@@ -123,58 +124,20 @@ def _shared_files(arch: Architecture) -> dict[str, str]:
     }
 
 
-def _provenance(workload: Workload, arch: Architecture, versions: dict[str, str]) -> str:
-    """The first lines of every file: where it comes from. No time of day, so that a second export is the same."""
-    lines = [f"Written by {', '.join(f'{name} {version}' for name, version in versions.items())} for Timeloop v0.4"]
-    for part in workload.parts:
-        graph = part.graph
-        where = f" ({part.name}, {part.count:g} times)" if part.name else ""
-        variant = f", variant {graph.variant}" if graph.variant else ""
-        lines.append(f"model: {graph.model}{where}{variant}, batch {graph.batch}, {graph.dtype}, on {arch.name}")
-    return comment(lines)
-
-
 def _users(workload: Workload) -> dict[str, tuple[Problem, list[str]]]:
     """Key to the problem and the layers that run it, in order of first use. Layers of the host are left out."""
     users: dict[str, tuple[Problem, list[str]]] = {}
-    for part in workload.parts:
-        for layer in part.graph:
-            for work in layer.work if layer.placement == "device" else ():
-                layers = users.setdefault(work.problem.key, (work.problem, []))[1]
-                name = _qualified(part, layer)
-                if name not in layers:
-                    layers.append(name)
+    for item in work_items(workload):
+        if item.work is not None and item.layer.placement == "device":
+            layers = users.setdefault(item.work.problem.key, (item.work.problem, []))[1]
+            if item.name not in layers:
+                layers.append(item.name)
     return users
 
 
-def _qualified(part: Part, layer: Layer) -> str:
-    """Layers of different parts may have one name."""
-    return f"{part.name}: {layer.name}" if part.name else layer.name
-
-
-def _rows(part: Part, layer: Layer) -> Iterator[ManifestRow]:
-    """One row a work item, at least one a layer. The layer's bytes stand on its first row, so that rows add up."""
-    if not layer.work:
-        rest = "work of a vector unit" if layer.vector_ops else "only moves data"
-        yield _row(part, layer, None, layer.bytes, f"no multiply-accumulates: {rest}")
-    for index, work in enumerate(layer.work):
-        reason = "runs on the host" if layer.placement == "host" else refusal(work.problem)
-        yield _row(part, layer, work, 0 if index else layer.bytes, reason)
-
-
-def _row(part: Part, layer: Layer, work: Work | None, size: int, reason: str) -> ManifestRow:
-    problem = work.problem if work else None
-    return ManifestRow(
-        layer=_qualified(part, layer),
-        op=layer.op,
-        stage=layer.stage,
-        modality=layer.modality,
-        problem_file="" if problem is None or reason else f"problems/{problem_name(problem)}.yaml",
-        count=work.count if work else 1,
-        sequential=work.sequential if work else False,
-        macs=problem.macs if problem else 0,
-        bytes=size,
-        footprints={item.name: problem.footprint(item) for item in problem.operands} if problem else {},
-        tensor_sizes={item.name: problem.tensor_size(item) for item in problem.operands} if problem else {},
-        excluded=reason,
-    )
+def _row(item: WorkItem) -> ManifestRow:
+    if item.work is None:
+        rest = "work of a vector unit" if item.layer.vector_ops else "only moves data"
+        return item.manifest_row("", f"no multiply-accumulates: {rest}")
+    reason = "runs on the host" if item.layer.placement == "host" else refusal(item.work.problem)
+    return item.manifest_row(f"problems/{problem_name(item.work.problem)}.yaml", reason)

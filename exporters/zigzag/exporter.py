@@ -107,6 +107,7 @@ class ZigZagExporter:
             files=tuple(sorted(files)),
             run_command="python run.py",
             versions=dict(versions),
+            fidelity=str(fidelity(arch)),
         )
 
 
