@@ -81,15 +81,14 @@ def charge(
     leaving, returning = edge.ofmap_written * item.runs, edge.ofmap_read * item.runs
     move(dram, output.role, output.bits, 0, once)
     for name in arch.outer_levels[1:]:
-        if _holds(arch, name, output.role):
-            at_buffer = name == buffer_of(arch, output.role)
-            move(
-                name, output.role, output.bits, once + returning if at_buffer else once, leaving if at_buffer else once
-            )
+        if name == buffer_of(arch, output.role):
+            move(name, output.role, output.bits, once + returning, leaving)
+        elif _holds(arch, name, output.role):
+            move(name, output.role, output.bits, once, once)
     inner = [name for name in arch.inner_levels if _holds(arch, name, output.role)]
     for name in inner:
-        last = name == inner[-1]
-        move(name, output.role, output.bits, macs if last else leaving, macs if last else leaving)
+        sums = macs if name == inner[-1] else leaving
+        move(name, output.role, output.bits, sums, sums)
     energy["mac"] = macs * arch.compute.energy_pj * PICO
     energy["leakage"] = leakage_j(arch, cycles)
     return energy, traffic

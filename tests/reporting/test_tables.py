@@ -346,7 +346,14 @@ def test_list_has_a_table_for_each_kind(lines: Any) -> None:
     found = {
         "workloads": [workload(variant("toy/four", "nobody"), variant("toy/two", "a paper"))],
         "archs": [
-            {"name": "chip", "description": "a chip", "elements": 168, "clock_mhz": 200.0, "area_mm2": 1.94},
+            {
+                "name": "chip",
+                "description": "a chip",
+                "elements": 168,
+                "clock_mhz": 200.0,
+                "area_mm2": 1.94,
+                "precision_bits": 8,
+            },
         ],
         "exporters": [{"name": "tool", "description": "what it takes " * 12}],
         "simulators": [
@@ -358,7 +365,8 @@ def test_list_has_a_table_for_each_kind(lines: Any) -> None:
 
     assert max(map(len, printed)) <= 80
     assert row(printed, "four") == ["four", GAP, GAP, "nobody"]
-    assert row(printed, "chip") == ["chip", "a", "chip", "168", "200", "MHz", "1.9", "mm²"]
+    assert row(printed, "chip") == ["chip", "168", "8", "200", "MHz", "1.9", "mm²"]
+    assert "chip  a chip" in printed
     assert " ".join(row(printed, "a ")) == "a available, version 1.2"
     assert " ".join(row(printed, "b ")) == "b not installed: pip install b"
 

@@ -76,14 +76,15 @@ def _archs(items: Sequence[Mapping[str, Any]]) -> RenderableType:
     rows: list[list[Cell]] = [
         [
             item["name"],
-            Prose(item["description"]),
             f"{item['elements']:,}",
+            str(item["precision_bits"]),
             f"{item['clock_mhz']:,.0f} MHz",
             f"{item['area_mm2']:.1f} mm²",
         ]
         for item in items
     ]
-    return section("Architectures", table(["<name", "<what", ">elements", ">clock", ">area"], rows))
+    figures = table(["<name", ">elements", ">bits", ">clock", ">area"], rows)
+    return section("Architectures", figures, "", facts([(item["name"], item["description"]) for item in items]))
 
 
 def _exporters(items: Sequence[Mapping[str, Any]]) -> RenderableType:
