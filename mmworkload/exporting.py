@@ -60,7 +60,7 @@ class Export:
 
     @property
     def problem_files(self) -> int:
-        return len({row.problem_file for row in self.rows if row.problem_file})
+        return len({row.problem_file for row in self.rows if row.problem_file and row.macs})
 
     @property
     def excluded_macs(self) -> int:

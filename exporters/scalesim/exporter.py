@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import ArchitectureError
+from mmworkload.exporters.provenance import provenance
 from mmworkload.exporters.scalesim import run
 from mmworkload.exporters.scalesim.dataflow import Dataflow, choose
 from mmworkload.exporters.scalesim.files import (
@@ -34,7 +35,7 @@ from mmworkload.exporters.scalesim.files import (
 )
 from mmworkload.exporters.scalesim.inexpressible import refusal
 from mmworkload.exporters.scalesim.product import Convolution, Product, convolution, product
-from mmworkload.exporters.scalesim.simulator import NO_DATAFLOW, TOOL_VERSION
+from mmworkload.exporters.scalesim.simulator import NO_DATAFLOW, TOOL_VERSION, fidelity
 from mmworkload.exporters.work_items import WorkItem, work_items
 from mmworkload.exporting import Export
 from mmworkload.files import write_atomic
@@ -96,7 +97,7 @@ class ScaleSimExporter:
         convolutions = [row.form for row in unique.values() if row.form]
         products = [row.item for row in unique.values() if not row.form]
         files = {
-            CONFIG: config_text(arch, dataflow, _provenance(workload, arch, dataflow, versions)),
+            CONFIG: config_text(arch, dataflow, _about(workload, arch, dataflow, versions)),
             LAYOUT: layout_text(),
             EXPECTED: _csv(_EXPECTED_COLUMNS, (_expected(row, dataflow) for row in unique.values())),
             LAYERS: _csv(_LAYER_COLUMNS, (_layer(*entry, dataflow, arch) for entry in listed)),
@@ -118,6 +119,7 @@ class ScaleSimExporter:
             files=tuple(sorted(files)),
             run_command=f"python {SCRIPT}",
             versions=dict(versions),
+            fidelity=str(fidelity(arch)),
         )
 
 
@@ -171,14 +173,9 @@ def _layer(item: WorkItem, row: _Row | None, reason: str, dataflow: Dataflow, ar
     ]
 
 
-def _provenance(workload: Workload, arch: Architecture, dataflow: Dataflow, versions: dict[str, str]) -> list[str]:
-    """Where it comes from, without the time of day, so that a second export is the same."""
-    written = ", ".join(f"{name} {version}" for name, version in versions.items())
-    lines = [f"Written by {written} for SCALE-Sim {TOOL_VERSION}"]
-    for part in workload.parts:
-        graph = part.graph
-        where = f" ({part.name}, {part.count:g} times)" if part.name else ""
-        lines.append(f"model: {graph.model}{where}, variant {graph.variant}, batch {graph.batch}, {graph.dtype}")
+def _about(workload: Workload, arch: Architecture, dataflow: Dataflow, versions: dict[str, str]) -> list[str]:
+    """The first lines of the configuration."""
+    lines = provenance(workload, arch, versions, f"SCALE-Sim {TOOL_VERSION}")
     lines += [
         f"architecture: {arch.name}, {arch.array.x} x {arch.array.y} elements, {arch.dram.word_bits}-bit words",
         f"dataflow: {dataflow}",

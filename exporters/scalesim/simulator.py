@@ -34,19 +34,7 @@ class ScaleSimSimulator:
         return f"closed form of {TOOL_VERSION}"
 
     def fidelity(self, arch: Architecture) -> Fidelity:
-        dataflow = choose(arch)
-        if dataflow is None:
-            return Fidelity("refused", (NO_DATAFLOW,))
-        lost = [
-            f"a systolic array and no other mapping: {dataflow}",
-            "groups and heads run one after another",
-            "buffers and their bandwidth are never the limit: every tensor passes the DRAM once",
-        ]
-        lost += [
-            f"{role}s have no buffer outside the array: the scratchpads of all elements stand for it"
-            for role in without_buffer(arch)
-        ]
-        return Fidelity("approximate", tuple(lost))
+        return fidelity(arch)
 
     def prepare(self, problem: Problem, arch: Architecture, options: Options) -> Job:
         product(problem)
@@ -59,6 +47,23 @@ class ScaleSimSimulator:
         if dataflow is None:
             raise SimulationError(f"{arch.name}: {NO_DATAFLOW}")
         return estimate(Problem.parse(job.files["problem.txt"]), arch, dataflow)
+
+
+def fidelity(arch: Architecture) -> Fidelity:
+    """What SCALE-Sim cannot be told of ``arch``; never exact."""
+    dataflow = choose(arch)
+    if dataflow is None:
+        return Fidelity("refused", (NO_DATAFLOW,))
+    lost = [
+        f"a systolic array and no other mapping: {dataflow}",
+        "groups and heads run one after another",
+        "buffers and their bandwidth are never the limit: every tensor passes the DRAM once",
+    ]
+    lost += [
+        f"{role}s have no buffer outside the array: the scratchpads of all elements stand for it"
+        for role in without_buffer(arch)
+    ]
+    return Fidelity("approximate", tuple(lost))
 
 
 def estimate(problem: Problem, arch: Architecture, dataflow: Dataflow) -> Estimate:

@@ -16,7 +16,7 @@ from mmworkload.errors import ModelError
 from mmworkload.graph import Coverage, InputInfo
 from mmworkload.layer import Layer, Tensor, TensorKind
 from mmworkload.tracing.call import Call, Lowered, Value, find, plain
-from mmworkload.tracing.ignored import IGNORED, SAME
+from mmworkload.tracing.ignored import CONSTANT, IGNORED, SAME
 
 if TYPE_CHECKING:
     import torch
@@ -104,8 +104,9 @@ class Ledger:
         call, mutated = self.call(target, name, args, kwargs, outputs)
         fresh = [fake for fake in outputs if storage_of(fake) not in self.latest]
         reason = IGNORED.get(name) or IGNORED.get(name.rstrip("_"))
-        if reason == SAME and call.get("train") is False and call.tensors:
-            # Dropout in inference is its input; older torch gives the fake result a storage of its own.
+        if call.tensors and (reason == CONSTANT or (reason == SAME and call.get("train") is False)):
+            # Dropout in inference is its input; older torch gives the fake result a storage of its own. A constant of
+            # one element is copied by tracing alone.
             self.latest.update((storage_of(fake), call.tensors[0].tensor) for fake in fresh)
             fresh = []
         # A mutating schema in this table (detach_, squeeze_) changes metadata only, except dropout_ in training.

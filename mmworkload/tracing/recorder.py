@@ -145,11 +145,12 @@ class Recorder(TorchDispatchMode):
         self.values: dict[int, torch.Tensor] = {
             key: real.clone()
             for key, real in faked.values.items()
-            if real.numel() <= LARGEST_VALUE and not (real.is_complex() or isinstance(real, FakeTensor))
+            if real.numel() <= LARGEST_VALUE and not isinstance(real, FakeTensor)
         }
         # Storages that an operator without known values has written to.
         self.overwritten: set[int] = set()
         self.attributes = _attributes(faked.module)
+        self.lifted = 0
         # The first question that had no answer, should the model catch the error.
         self.unanswered: NoValueError | None = None
 
@@ -159,13 +160,10 @@ class Recorder(TorchDispatchMode):
         """The fake tensor for ``tensor``; a real one is a constant of the forward pass and keeps its values."""
         import torch
 
-        name = self.attributes.get(id(tensor), f"constant_{len(self.ledger.tensors)}")
-        if name in self.ledger.tensors:
-            name = f"{name}:constant"
         if isinstance(tensor, FakeTensor):
             if storage_of(tensor) not in self.ledger.latest:
                 self.alive.append(tensor)
-                self.ledger.declare(name, tensor, "constant")
+                self.ledger.declare(self._constant_name(tensor), tensor, "constant")
             return tensor
         if id(tensor) not in self.fakes:
             # The input's values may be known although it has none here: a fake tensor stands for one of a real model.
@@ -176,8 +174,16 @@ class Recorder(TorchDispatchMode):
             if tensor.device.type != "meta" and tensor.numel() <= LARGEST_VALUE:
                 with _disable_current_modes():
                     self.values[id(made)] = tensor.detach().clone()
-            self.ledger.declare(name, made, "constant")
+            self.ledger.declare(self._constant_name(tensor), made, "constant")
         return self.fakes[id(tensor)]
+
+    def _constant_name(self, tensor: torch.Tensor) -> str:
+        """The name that export gives it: of a module's attribute, or numbered."""
+        name = self.attributes.get(id(tensor))
+        if name is None:
+            self.lifted += 1
+            return f"lifted_tensor_{self.lifted - 1}"
+        return f"{name}:constant" if name in self.ledger.tensors else name
 
     def value_of(self, fake: torch.Tensor) -> torch.Tensor | None:
         return None if storage_of(fake) in self.overwritten else self.values.get(id(fake))
@@ -256,6 +262,10 @@ class Recorder(TorchDispatchMode):
             # Some operators read memory that a fake tensor does not have.
             if not depends and (deciding is None or func._schema.name not in DECIDED_BY):
                 raise
+            composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+            if depends and composite and any(spec.alias_info is not None for spec in func._schema.returns):
+                # Its parts say what is a view of what.
+                raise _NeedsParts from error
             if deciding is not None:
                 with _disable_current_modes():
                     real = func(*deciding[0], **deciding[1])
@@ -266,7 +276,7 @@ class Recorder(TorchDispatchMode):
                     for place in DECIDED_BY[func._schema.name][1]:
                         self.know(result[place], real[place])
                 return result
-            if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+            if composite:
                 raise _NeedsParts from error
             raise self.unanswerable(str(func)) from error
         if reals is None:
@@ -414,7 +424,7 @@ def record(faked: Faked, name: str, info: Callable[[str, Tensor], InputInfo]) ->
             raise ModelError(
                 f"{name}: the forward pass depends on values that only real weights and data give{at}: {cause}."
                 " Replace the branch, .item() or selection there by a fixed choice, or trace the parts before and after"
-                " it. Integer and boolean inputs have values if they are made with device='cpu'."
+                " it. Inputs have values if they are made with device='cpu', or come from a sample."
             ) from error
         first = next((line for line in str(error).splitlines() if line.strip()), "")
         raise ModelError(f"{name}: the forward pass raised {type(error).__name__}: {first[:300]}{at}") from error

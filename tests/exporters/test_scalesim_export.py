@@ -197,6 +197,7 @@ def test_a_workload_comes_out_whole(name: str, macs: int, tmp_path: Path, arch: 
     total = sum(written[f"{row['file']}#{row['name']}"] * int(row["groups"]) * int(row["count"]) for row in layers)
     assert total == macs == source.total_macs + source.outer_macs
     assert export.excluded_macs == 0
+    assert export.fidelity.startswith("approximate (a systolic array and no other mapping: input stationary,")
     assert {row.problem_file for row in export.rows if row.problem_file} == set(written)
     assert sum(row.bytes for row in export.rows) == sum(layer.bytes for layer in source)
 
@@ -240,7 +241,7 @@ def test_the_configuration_says_where_it_comes_from_and_a_line_break_stays_in_th
 
     assert text.startswith(
         "# Written by mmworkload 0.1.0, torch 2.15.0 for SCALE-Sim 3.0.0\n"
-        "# model: evil [general], variant small, batch 1, float32\n"
+        "# model: evil [general], variant small, batch 1, float32, on eyeriss_like\n"
     )
     assert config["general"]["run_name"] == "mmworkload"
 

@@ -41,17 +41,26 @@ def as_module(source: Any) -> Any:
 @pytest.fixture(scope="session")
 def trace() -> Callable[..., Any]:
     """``trace(module_or_function, *inputs)`` gives a Traced; keywords: rules, specs, dtype, route, and the inputs by
-    name."""
+    name. Floating-point inputs lose their values, as those of a model that is made on the meta device, unless
+    ``known``."""
+    import torch
+    from torch.utils import _pytree
+
     from mmworkload.models import Model
     from mmworkload.tracing import trace_model
 
     def run(
         source: Any, *args: Any, rules: Mapping[str, str] | None = None, specs: tuple[Any, ...] = (),
-        dtype: str = "float32", route: str = "auto", **kwargs: Any,
+        dtype: str = "float32", route: str = "auto", known: bool = False, **kwargs: Any,
     ) -> Any:  # fmt: skip
+        def hidden(item: Any) -> Any:
+            if known or not (item.is_floating_point() or item.is_complex()):
+                return item
+            return torch.empty_strided(item.shape, item.stride(), dtype=item.dtype, device="meta")
+
         def make(device: str) -> tuple[Any, Any]:
             # The model moves to the meta device in place.
-            return copy.deepcopy(as_module(source)), kwargs or args
+            return copy.deepcopy(as_module(source)), _pytree.tree_map_only(torch.Tensor, hidden, kwargs or args)
 
         return trace_model(Model("test", "", 1, dtype, make, specs, rules or {}), route)
 

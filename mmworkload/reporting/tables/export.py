@@ -43,7 +43,7 @@ def _stages(export: Export) -> RenderableType:
             Name(stage or "(none)"),
             str(len({row.layer for row in rows})),
             str(len({row.layer for row in written})),
-            str(len({row.problem_file for row in written})),
+            str(len({row.problem_file for row in written if row.macs})),
             si(sum(row.macs * row.count for row in written)),
         ]
 

@@ -15,7 +15,7 @@ COPIES = (
     "cartesian_prod", "view_as_complex", "view_as_real", "as_strided", "_reshape_copy", "view_copy", "permute_copy",
     "_unsafe_view", "reshape_as", "expand_copy", "masked_select", "nonzero", "diag_embed", "diag", "diagflat",
     "diagonal_scatter", "slice_scatter", "select_scatter", "as_strided_scatter", "one_hot", "conj_physical",
-    "_conj_physical", "resolve_conj", "resolve_neg", "kron", "column_stack", "row_stack", "lift_fresh_copy",
+    "_conj_physical", "resolve_conj", "resolve_neg", "kron", "column_stack", "row_stack",
     "alias_copy", "as_strided_copy", "diagonal_copy", "narrow_copy", "select_copy", "slice_copy", "split_copy",
     "split_with_sizes_copy", "squeeze_copy", "t_copy", "transpose_copy", "unbind_copy", "unfold_copy",
     "unsqueeze_copy", "fft_fftshift", "fft_ifftshift", "combinations", "_chunk_cat", "ravel", "chalf", "nonzero_static",
