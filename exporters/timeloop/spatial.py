@@ -23,6 +23,8 @@ Factors = dict[str, dict[str, int]]
 def unroll(problem: Problem, arch: Architecture) -> Factors:
     """Container to dimension to spatial factor, for the dimensions that the axis allows; X chooses first."""
     left = {dim: problem.extents.get(dim, 1) for dim in dimensions(problem)}
+    for dim in _disjoint_windows(problem)[1:]:
+        left[dim] = 1
     factors: Factors = {}
     for container, _, instances, allowed in array_axes(arch):
         dims = tuple(dict.fromkeys(dim for dim in allowed if dim in left))
@@ -46,6 +48,21 @@ def constraints_text(problem: Problem, arch: Architecture, *, fill: bool = True)
     if not targets:
         return "constraints: {version: 0.4, targets: []}\n"
     return "constraints:\n  version: 0.4\n  targets:\n" + "".join(f"  - {target}\n" for target in targets)
+
+
+def _disjoint_windows(problem: Problem) -> list[str]:
+    """The kernel's dimensions of a transposed convolution whose stride is the kernel: no two outputs overlap.
+
+    With two of them on the array Timeloop's count of accesses fails (an assertion in tiling.cpp), so one stays off.
+    """
+    kernel = []
+    for item in problem.output.axes:
+        coefficients = dict(item.terms)
+        for dim in coefficients:
+            others = [value for other, value in item.terms if other != dim]
+            if others and coefficients[dim] == 1 and min(others) >= problem.extents[dim] > 1:
+                kernel.append(dim)
+    return kernel
 
 
 def _largest(dims: tuple[str, ...], extents: dict[str, int], capacity: int) -> tuple[int, ...]:

@@ -26,6 +26,12 @@ class Recorded(Eager):
 
     layer_of_call: Mapping[str, str]
 
+    @property
+    def composite(self) -> set[str]:
+        """Keys of the calls that were recorded in parts, those inside another one too."""
+        calls = [key.split(PART) for key in self.layer_of_call]
+        return {PART.join(parts[:end]) for parts in calls for end in range(1, len(parts))}
+
     def graph_run(self) -> Run:
         """The model with the operators that were recorded, without ranges."""
         import torch
@@ -40,8 +46,7 @@ class Recorded(Eager):
 
     def node_run(self) -> Run:
         """The same, each operator in a profiler range."""
-        run = self.graph_run()
-        composite = {key.rpartition(PART)[0] for key in self.layer_of_call if PART in key}
+        run, composite = self.graph_run(), self.composite
 
         def ranged() -> Any:
             modules = Modules(self.module)

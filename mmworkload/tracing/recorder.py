@@ -178,11 +178,12 @@ class Recorder(TorchDispatchMode):
         return self.fakes[id(tensor)]
 
     def _constant_name(self, tensor: torch.Tensor) -> str:
-        """The name that export gives it: of a module's attribute, or numbered."""
+        """The name that export gives it: of a module's attribute, or a number behind the module that runs."""
         name = self.attributes.get(id(tensor))
         if name is None:
+            module, _ = self.modules.innermost
+            name = f"{module}.lifted_tensor_{self.lifted}".lstrip(".")
             self.lifted += 1
-            return f"lifted_tensor_{self.lifted - 1}"
         return f"{name}:constant" if name in self.ledger.tensors else name
 
     def value_of(self, fake: torch.Tensor) -> torch.Tensor | None:

@@ -400,3 +400,28 @@ def test_text_is_quoted_and_floats_keep_their_dot() -> None:
 
 def test_a_comment_cannot_be_left_by_a_line_break() -> None:
     assert comment(["model: a\nb: c", ""]) == "# model: a b: c\n#\n"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "rows"),
+    [
+        # Stride and kernel alike: the second dimension is held off, and written so that the search leaves it off, too.
+        (2, 2, {"C": 32, "R": 2, "S": 1}),
+        (2, 3, {"C": 32, "R": 2, "S": 1}),
+        # Outputs overlap: both may be there.
+        (2, 1, {"C": 32, "R": 2, "S": 2}),
+        (3, 2, {"C": 16, "R": 3, "S": 3}),
+        (1, 2, {"C": 32, "R": 1, "S": 1}),
+    ],
+)
+def test_only_one_dimension_of_a_kernel_whose_outputs_do_not_overlap_is_unrolled(
+    kernel: int, stride: int, rows: dict[str, int]
+) -> None:
+    factor, size = "" if stride == 1 else stride, stride * 7 + kernel
+    problem = Problem.parse(
+        f"mac M=16 C=32 P=8 Q=8 R={kernel} S={kernel} | Inputs input 8 [C:32, P:8, Q:8] | Weights weight 8 [C:32, M:16,"
+        f" R:{kernel}, S:{kernel}] | Outputs output 8 [M:16, {factor}P+R:{size}, {factor}Q+S:{size}]"
+    )
+    arch = architectures.load("tpu_like")
+    assert unroll(problem, arch)["array_y"] == rows
+    assert f"factors: [{', '.join(f'{dim}={value}' for dim, value in rows.items())}]" in constraints_text(problem, arch)

@@ -286,13 +286,24 @@ def test_the_table_has_every_function() -> None:
 CASES = FUNCTIONS | MODES
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name.split()[0] in dir(F) or name in MODES])
-def test_no_operator_behind_a_function_is_unknown_and_both_routes_agree(name: str, trace: Any) -> None:
+# Older torch has not all of them.
+NAMES = [name for name in CASES if name in MODES or hasattr(F, name)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_operator_behind_a_function_is_unknown(name: str, trace: Any) -> None:
+    function, inputs = CASES[name]
+    graph: LayerGraph = trace(function, *inputs, route="recorder").graph
+    assert graph.layers
+    assert [item for item in graph.coverage if item.treatment == "unknown"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_both_routes_give_a_function_one_graph(name: str, trace: Any) -> None:
     function, inputs = CASES[name]
     exported: LayerGraph = trace(function, *inputs, route="export").graph
     recorded: LayerGraph = trace(function, *inputs, route="recorder").graph
-    assert [item for graph in (exported, recorded) for item in graph.coverage if item.treatment == "unknown"] == []
-    assert exported.layers
     assert recorded.layers == exported.layers
     assert recorded.tensors == exported.tensors
     assert recorded.outputs == exported.outputs

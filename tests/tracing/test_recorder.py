@@ -315,6 +315,28 @@ def test_autocast_casts_are_recorded_as_layers(trace: Any, count: Any) -> None:
     assert [item.bits for item in product.work[0].problem.operands] == [32, 32, 32]
 
 
+def test_constants_have_the_names_of_export(trace: Any) -> None:
+    class Inner(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x * torch.tensor([1.0] * 6) + torch.tensor(3)
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Inner()
+
+        def forward(self, x: Any) -> Any:
+            return self.inner(self.inner(x * torch.tensor(2.0))) + torch.tensor([1])
+
+    exported, recorded = (trace(Outer(), X, route=route).graph for route in ("export", "recorder"))
+    assert recorded.layers == exported.layers
+    assert recorded.tensors == exported.tensors
+    assert [name for name, item in recorded.tensors.items() if item.kind == "constant"] == [
+        "lifted_tensor_0", "inner.lifted_tensor_1", "inner.lifted_tensor_2", "inner.lifted_tensor_3",
+        "inner.lifted_tensor_4", "lifted_tensor_5",
+    ]  # fmt: skip
+
+
 def test_a_number_written_out_is_a_constant(trace: Any) -> None:
     graph = trace(lambda x: x * torch.tensor(2.0) + torch.tensor([1.0] * 6), X, route="recorder").graph
     assert [layer.op for layer in graph] == ["mul", "add"]
