@@ -65,8 +65,8 @@ class Parameter:
         """``value`` (text from the command line, or Python's) as a setting. MmworkloadError when it is impossible."""
         if self.choices:
             if self.several:
-                parts = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
-                chosen = tuple(part for part in parts if part)
+                parts = value if isinstance(value, (list, tuple, set, frozenset)) else str(value).split(",")
+                chosen = tuple(str(part) for part in parts if part)
             else:
                 chosen = (str(value),)
             for part in chosen:
@@ -78,7 +78,9 @@ class Parameter:
             return str(value)
         try:
             number = int(value)
-        except (TypeError, ValueError):
+            if isinstance(value, float) and number != value:
+                raise ValueError
+        except (TypeError, ValueError, OverflowError):
             raise MmworkloadError(f"{name}={value}: give a whole number, {self.bounds}") from None
         if not self.low <= number <= self.high or number % self.step:
             raise MmworkloadError(f"{name}={number} is impossible: {self.bounds}")

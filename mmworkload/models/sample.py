@@ -17,12 +17,14 @@ def read_sample(path: Path, expected: Any, model: str) -> Any:
     """
     import torch
 
-    wanted = expected if isinstance(expected, dict) else {f"input_{i}": item for i, item in enumerate(expected)}
+    named = expected if isinstance(expected, dict) else {f"input_{i}": item for i, item in enumerate(expected)}
+    # Numbers, and tensors inside lists and dictionaries, stay as they are.
+    wanted = {name: item for name, item in named.items() if isinstance(item, torch.Tensor)}
     found = _load(path)
     for name in found:
         if name not in wanted:
             raise UnknownNameError(f"input of {model} in {path}", name, list(wanted))
-    result = {}
+    result = dict(named)
     for name, like in wanted.items():
         if name not in found:
             raise FormatError(f"{path} has no '{name}'; {model} takes {', '.join(wanted)}")
@@ -32,10 +34,9 @@ def read_sample(path: Path, expected: Any, model: str) -> Any:
                 f"{path}: '{name}' has shape {list(value.shape)}, {model} takes {list(like.shape)}; change the sample,"
                 " or the model by --batch and --set"
             )
-        if value.is_floating_point() != like.is_floating_point():
+        if value.is_floating_point() != like.is_floating_point() or value.is_complex() != like.is_complex():
             raise FormatError(f"{path}: '{name}' is {value.dtype}, {model} takes {like.dtype}")
-        device = torch.device("cpu")
-        result[name] = value.to(device, like.dtype)
+        result[name] = value.to(torch.device("cpu"), like.dtype)
     return result if isinstance(expected, dict) else tuple(result.values())
 
 
@@ -56,5 +57,6 @@ def _load(path: Path) -> dict[str, Any]:
     except FormatError:
         raise
     except Exception as error:
-        raise FormatError(f"cannot read {path}: {str(error).splitlines()[0][:200]}") from error
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise FormatError(f"cannot read {path}: {first[:200]}") from error
     raise FormatError(f"{path}: a sample is a .npz, or a .pt with a dictionary of tensors")

@@ -28,7 +28,7 @@ def find(builder: str, request: Request) -> Model:
     if builder not in known:
         raise UnknownNameError("torchvision model", builder, known)
     size = _image_size(models, builder)
-    parameters = {"image_size": Parameter(size[-1], "height and width of the image in pixels", low=32, high=4096)}
+    parameters = {"image_size": _parameter(builder, size[-1])}
     settings = settle(parameters, request.settings, request.name)
     if "image_size" in request.settings:
         size = (*size[:-2], settings["image_size"], settings["image_size"])
@@ -38,6 +38,8 @@ def find(builder: str, request: Request) -> Model:
         options = {"init_weights": False, "aux_logits": False}
     elif builder.startswith("vit_"):
         options["image_size"] = size[-1]
+    elif builder.startswith("maxvit_"):
+        options["input_size"] = size[-2:]
     elif "weights_backbone" in inspect.signature(models.get_model_builder(builder)).parameters:
         # The default is a pretrained backbone, which would be downloaded.
         options["weights_backbone"] = None
@@ -59,6 +61,20 @@ def find(builder: str, request: Request) -> Model:
         parameters=parameters,
         settings=settings,
     )
+
+
+def _parameter(builder: str, default: int) -> Parameter:
+    """The image size, with what divides it: the patch of a vision transformer, the windows at MaxViT's last stride."""
+    low, high, step = 32, 4096, 1
+    if builder.startswith("vit_"):
+        step = int(builder.rpartition("_")[2])
+    elif builder.startswith("maxvit_"):
+        step = 7 * 32
+    elif builder.startswith("mvit_"):
+        # torchvision's builder makes one size.
+        low = high = default
+    smallest, largest = -(-low // step) * step, high // step * step
+    return Parameter(default, "height and width of the image in pixels", low=smallest, high=largest, step=step)
 
 
 def _image_size(models: Any, builder: str) -> tuple[int, ...]:

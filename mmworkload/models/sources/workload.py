@@ -39,7 +39,8 @@ def find(request: Request, known: Mapping[str, Family]) -> Model:
     def make(device: str) -> tuple[torch.nn.Module, Any]:
         return variant.build(**accepted(variant.build, settings)), synthesize(specs)
 
-    rules = {**request.stages, **variant.stages}
+    # The user's come first, and win where the workload has a rule for the same modules.
+    rules = {**request.stages, **{glob: stage for glob, stage in variant.stages.items() if glob not in request.stages}}
     return Model(
         full_name(name, variant.parameters, settings, end_to_end=request.end_to_end),
         variant.name,
