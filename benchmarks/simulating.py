@@ -15,7 +15,8 @@ from pathlib import Path
 import mmworkload
 from mmworkload.arch import load
 from mmworkload.simulating.cache import Cache
-from mmworkload.simulating.engine import choose, simulate
+from mmworkload.simulating.choice import choose
+from mmworkload.simulating.engine import simulate
 from mmworkload.simulating.estimate import EFFORTS, Options
 from mmworkload.simulating.result import Simulation
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmworkload.arch import Architecture
+from mmworkload.arch import KINDS, Architecture
 from mmworkload.exporters.work_table import csv_text, export_table
 from mmworkload.exporting import Export
 from mmworkload.graph import Workload
@@ -17,6 +17,8 @@ class CsvExporter:
 
     name = "csv"
     description = "a table for everybody else: one row a work item with dimensions, strides, bytes and counts"
+
+    kinds = KINDS
 
     def export(self, workload: Workload, arch: Architecture, directory: Path, versions: dict[str, str]) -> Export:
         """Writes ``work_items.csv`` and ``columns.csv``; a second call writes the same bytes."""

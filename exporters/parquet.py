@@ -6,7 +6,7 @@ import io
 from importlib import import_module
 from pathlib import Path
 
-from mmworkload.arch import Architecture
+from mmworkload.arch import KINDS, Architecture
 from mmworkload.errors import UnavailableError
 from mmworkload.exporters.work_table import Column, Value, export_table
 from mmworkload.exporting import Export
@@ -20,6 +20,8 @@ class ParquetExporter:
 
     name = "parquet"
     description = "the same table as csv, typed; needs pyarrow"
+
+    kinds = KINDS
 
     def export(self, workload: Workload, arch: Architecture, directory: Path, versions: dict[str, str]) -> Export:
         """Writes ``work_items.parquet`` and ``columns.csv``; a second call writes the same bytes.

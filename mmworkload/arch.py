@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mmworkload.errors import ArchitectureError, UnknownNameError
-from mmworkload.plugins import data_files
+from mmworkload.plugins import data_files, plugins
 from mmworkload.problem import LEGEND, Role
 
 _ROLES: tuple[Role, ...] = ("weight", "input", "output")
+HOST = "host"
+"""The name of the machine that this runs on."""
 
 
 class _Strict(BaseModel):
@@ -37,7 +39,8 @@ class Level(_Strict):
 
     ``kind`` decides the estimator; ``holds`` are the operand roles kept here, the others pass by; ``size_kib`` is the
     capacity of one instance (null: unbounded, outermost level only); ``word_bits`` the one word size; ``width_bits``
-    what one access moves; bandwidths are in words per cycle and instance (null: never the limit).
+    what one access moves; bandwidths are in words per cycle and instance (null: never the limit). ``capacity_gib`` is
+    what a DRAM holds: it limits no mapping, but a network that does not fit is reported.
     """
 
     kind: Literal["dram", "sram", "regfile"]
@@ -49,6 +52,7 @@ class Level(_Strict):
     write_bandwidth: float | None = Field(default=None, gt=0)
     ports: int = Field(default=1, ge=1, le=8)
     technology: str | None = None
+    capacity_gib: float | None = Field(default=None, gt=0, le=2**20)
     energy: AccessEnergy
     area_um2: float = Field(ge=0)
 
@@ -92,12 +96,23 @@ class VectorUnit(_Strict):
     energy_pj: float = Field(ge=0)
 
 
+Kind = Literal["accelerator", "gpu", "cpu", "native"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
 class Architecture(_Strict):
     """An accelerator. Levels are listed outermost first; all that follows the array's level exists once per element.
 
-    Raises ArchitectureError through :func:`load` with the YAML path of what is wrong.
+    A GPU, a CPU and the native folder of a tool (``kind``) are told in the same terms as far as they go: peak,
+    bandwidth and capacity for the closed form. They have no energy table: their energies are zero and count as not
+    known (:attr:`charged`). ``unified_memory`` when the DRAM is the host's too. ``native`` is the folder.
+
+    ``overrides`` are the parameters that differ from the file, as ``path=value``; ``rescaled`` says of each figure that
+    was estimated anew for them how (see :mod:`mmworkload.overriding`). Raises ArchitectureError through :func:`load`
+    with the YAML path of what is wrong.
     """
 
+    kind: Kind = "accelerator"
     name: str
     description: str
     source: str
@@ -107,6 +122,10 @@ class Architecture(_Strict):
     array: Array
     compute: Compute
     vector: VectorUnit
+    unified_memory: bool = False
+    native: str = ""
+    overrides: tuple[str, ...] = ()
+    rescaled: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Architecture:
@@ -124,6 +143,8 @@ class Architecture(_Strict):
         for name in names[1:]:
             if self.levels[name].kind == "dram" or self.levels[name].size_kib is None:
                 raise ValueError(f"levels.{name}: only the outermost level is a dram or unbounded")
+            if self.levels[name].capacity_gib is not None:
+                raise ValueError(f"levels.{name}.capacity_gib: it is of the dram; this level has size_kib")
         for name, level in self.levels.items():
             if level.width_bits % level.word_bits:
                 raise ValueError(
@@ -156,6 +177,16 @@ class Architecture(_Strict):
         return self.array.x * self.array.y
 
     @property
+    def charged(self) -> bool:
+        """Whether energies are known."""
+        return self.kind == "accelerator"
+
+    @property
+    def label(self) -> str:
+        """The name, with what was overridden."""
+        return " ".join([self.name, *self.overrides])
+
+    @property
     def dram(self) -> Level:
         return next(iter(self.levels.values()))
 
@@ -185,7 +216,8 @@ class Architecture(_Strict):
     @property
     def key(self) -> str:
         """16 hexadecimal digits over all that can change a result (not the prose)."""
-        content = self.model_dump_json(exclude={"description", "source"})
+        prose = {"description", "source", "overrides", "rescaled"}
+        content = self.model_dump_json(exclude=prose, exclude_defaults=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -194,35 +226,59 @@ def names() -> list[str]:
     return sorted(data_files("mmworkload.arch_specs", ".yaml"))
 
 
-def load(name_or_path: str | Path) -> Architecture:
-    """An architecture by name or from a YAML file.
+def load(name_or_path: str | Path, dtype: str | None = None) -> Architecture:
+    """An architecture by name, from a YAML file, from the native folder of a tool, or ``host``: this machine.
 
-    Raises UnknownNameError (nearest name suggested) or ArchitectureError (with file and YAML path), also for numbers
-    that cannot be true (see :mod:`mmworkload.plausibility`).
+    ``dtype`` chooses among the peaks of a GPU; default is its native precision. Raises UnknownNameError (nearest name
+    suggested) or ArchitectureError (with file and YAML path), also for numbers that cannot be true (see
+    :mod:`mmworkload.plausibility`).
     """
-    import yaml
-
-    # That module describes this one's types.
+    # That module and those below build on this one's types.
     from mmworkload.plausibility import implausible
 
     path = Path(name_or_path)
+    if str(name_or_path) == HOST:
+        from mmworkload.host import calibrate
+
+        return calibrate()
+    if path.is_dir():
+        return _native(path)
     if path.suffix not in (".yaml", ".yml"):
         known = data_files("mmworkload.arch_specs", ".yaml")
         wanted = str(name_or_path).replace("-", "_")
         if wanted not in known:
-            raise UnknownNameError("architecture", str(name_or_path), known)
+            raise UnknownNameError("architecture", str(name_or_path), [*known, HOST])
         path = known[wanted]
-    try:
-        data = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArchitectureError(f"cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise ArchitectureError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    data = _read(path)
+    if isinstance(data, dict) and data.get("kind") == "gpu" and "levels" not in data:
+        from mmworkload.gpu import Gpu
+
+        return Gpu.from_dict(data, str(path)).at(dtype)
     arch = from_dict(data, str(path))
     problems = implausible(arch)
     if problems:
         raise ArchitectureError(f"{path}: {'; '.join(problems)}")
     return arch
+
+
+def _native(folder: Path) -> Architecture:
+    """The architecture in a tool's own files, by the first plug-in whose ``NATIVE`` takes the folder for its own."""
+    for read in plugins("mmworkload.exporters", "NATIVE").values():
+        found: Architecture | None = read(folder)
+        if found is not None:
+            return found
+    raise ArchitectureError(f"{folder}: no tool reads this folder as an architecture (list exporters shows the tools)")
+
+
+def _read(path: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArchitectureError(f"cannot read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ArchitectureError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def from_dict(data: Any, where: str = "architecture") -> Architecture:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from mmworkload.arch import Architecture
-from mmworkload.errors import UnknownNameError
+from mmworkload.errors import ArchitectureError, MmworkloadError, UnknownNameError
 from mmworkload.files import folder_atomic, write_atomic
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.plugins import plugins
 
 MANIFEST = "manifest.json"
+ALL = "all"
+"""The target that stands for every other."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,30 @@ class Export:
         }
 
 
+@dataclass(frozen=True)
+class Exports:
+    """One workload for every target that takes its architecture: what was written, and why the others were not."""
+
+    model: str
+    arch: str
+    exports: Mapping[str, Export]
+    refused: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "target": ALL,
+            "model": self.model,
+            "arch": self.arch,
+            "refused": dict(self.refused),
+            "exports": {name: item.to_dict() for name, item in self.exports.items()},
+        }
+
+
 class Exporter(Protocol):
-    """What a module of an exporter package names ``EXPORTER`` implements."""
+    """What a module of an exporter package names ``EXPORTER`` implements.
+
+    One that takes other architectures than accelerators, or none, defines the ``kinds`` that it takes.
+    """
 
     name: str
     description: str
@@ -108,17 +132,45 @@ def write_export(
     """Writes ``source`` for ``target`` into the folder ``output``, which appears whole or not at all.
 
     ``manifest.json`` and ``manifest.csv`` list every layer: its problem file, MACs, footprints, tensor sizes, or why
-    it is left out. Raises UnknownNameError for an unknown target and MmworkloadError when ``output`` holds other files.
+    it is left out. Raises UnknownNameError for an unknown target, ArchitectureError for a kind of architecture that it
+    does not take, and MmworkloadError when ``output`` holds other files.
     """
     known = exporters()
     if target not in known:
-        raise UnknownNameError("exporter", target, known)
+        raise UnknownNameError("exporter", target, [*known, ALL])
+    if arch.kind not in getattr(known[target], "kinds", ("accelerator",)):
+        raise ArchitectureError(f"{target} is told accelerators, and {arch.name} is of the kind {arch.kind}")
     destination = Path(output)
     with folder_atomic(destination, MANIFEST) as directory:
         result = known[target].export(Workload.of(source), arch, directory, versions)
         write_atomic(directory / MANIFEST, json.dumps(result.to_dict(), indent=1) + "\n")
         write_atomic(directory / "manifest.csv", _csv(result.rows))
     return replace(result, files=(*result.files, MANIFEST, "manifest.csv"))
+
+
+def write_all(
+    source: LayerGraph | Workload, arch: Architecture, output: str | Path, versions: dict[str, str]
+) -> Exports:
+    """Writes ``source`` for every target, each into a folder of its name under ``output``, which appears whole or not
+    at all.
+
+    A target that cannot be told the architecture or the workload is left out with its reason. Raises MmworkloadError
+    when none can, or when ``output`` holds other files.
+    """
+    written: dict[str, Export] = {}
+    refused: dict[str, str] = {}
+    workload = Workload.of(source)
+    with folder_atomic(Path(output), MANIFEST) as directory:
+        for target in sorted(exporters()):
+            try:
+                written[target] = write_export(target, workload, arch, directory / target, versions)
+            except MmworkloadError as error:
+                refused[target] = str(error)
+        if not written:
+            raise MmworkloadError("; ".join(refused.values()))
+        result = Exports(workload.name, arch.label, written, refused)
+        write_atomic(directory / MANIFEST, json.dumps(result.to_dict(), indent=1) + "\n")
+    return result
 
 
 def _csv(rows: Sequence[ManifestRow]) -> str:

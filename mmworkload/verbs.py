@@ -8,17 +8,19 @@ its parameters, stages, end_to_end, inputs (:class:`mmworkload.models.Options`).
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from mmworkload import arch as architectures
 from mmworkload.arch import Architecture
-from mmworkload.errors import MmworkloadError, UnknownOperatorError
-from mmworkload.exporting import Export, write_export
+from mmworkload.errors import ArchitectureError, MmworkloadError, UnknownOperatorError
+from mmworkload.exporting import Export, Exports, write_all, write_export
 from mmworkload.graph import LayerGraph, Part, Workload
 from mmworkload.models.names import SCHEMES, Options
+from mmworkload.system import System
+from mmworkload.system import parse as parse_system
 
 if TYPE_CHECKING:
     from mmworkload.measuring.result import Measurement
@@ -120,15 +122,44 @@ def _workload(source: Source, only: Iterable[str], strict: bool, how: Options) -
     return Workload.of(trace(source, only=wanted, strict=strict, **how))
 
 
-def architecture(arch: str | Path | Architecture) -> Architecture:
-    """An architecture by name, from a YAML file, or as it is."""
-    return arch if isinstance(arch, Architecture) else architectures.load(arch)
+Arch = str | Path | Architecture | System
+
+
+def architecture(
+    arch: Arch, *, dtype: str | None = None, settings: Mapping[str, Any] | None = None
+) -> Architecture | System:
+    """An architecture by name, from a file or folder, or as it is; a system from ``STAGE=ARCH,STAGE=ARCH``.
+
+    ``dtype`` chooses a GPU's peak. ``settings`` override parameters by path, in a system behind the architecture's name
+    (``nvdla_like:array.x``). Raises MmworkloadError.
+    """
+    if isinstance(arch, str) and "=" in arch:
+        found: Architecture | System = parse_system(arch, lambda name: architectures.load(name, dtype))
+    else:
+        found = arch if isinstance(arch, Architecture | System) else architectures.load(arch, dtype)
+    if not settings:
+        return found
+    from mmworkload.overriding import overridden
+
+    return overridden(found, settings) if isinstance(found, Architecture) else found.each(settings, overridden)
+
+
+def machine(arch: Arch, how: Options) -> Architecture | System:
+    """The architecture, with its own settings taken out of those in ``how`` that came for the model."""
+    said = how.get("settings") or {}
+    own = {}
+    if said:
+        from mmworkload.overriding import is_path
+
+        own = {path: value for path, value in said.items() if is_path(path.rpartition(":")[2])}
+        how["settings"] = {name: value for name, value in said.items() if name not in own}
+    return architecture(arch, dtype=how.get("dtype"), settings=own)
 
 
 def export(
     target: str,
     source: Source,
-    arch: str | Path | Architecture,
+    arch: Arch,
     output: str | Path,
     *,
     only: Iterable[str] = (),
@@ -140,14 +171,39 @@ def export(
     Raises MmworkloadError: unknown exporter or architecture, unknown operators under ``strict``, a folder that holds
     other files.
     """
-    spec = architecture(arch)
-    workload = _workload(source, only, strict, how)
+    workload, spec = _for_export(source, arch, only, strict, how)
     return write_export(target, workload, spec, output, workload.parts[0].graph.versions)
+
+
+def export_all(
+    source: Source,
+    arch: Arch,
+    output: str | Path,
+    *,
+    only: Iterable[str] = (),
+    strict: bool = True,
+    **how: Unpack[Options],
+) -> Exports:
+    """Writes ``source`` for every tool, side by side in folders under ``output``.
+
+    A tool that cannot be told the architecture is left out with its reason. Raises MmworkloadError as :func:`export`.
+    """
+    workload, spec = _for_export(source, arch, only, strict, how)
+    return write_all(workload, spec, output, workload.parts[0].graph.versions)
+
+
+def _for_export(
+    source: Source, arch: Arch, only: Iterable[str], strict: bool, how: Options
+) -> tuple[Workload, Architecture]:
+    spec = machine(arch, how)
+    if isinstance(spec, System):
+        raise ArchitectureError(f"{spec.label}: an export is for one architecture; export each stage with --only")
+    return _workload(source, only, strict, how), spec
 
 
 def simulate(
     source: Source,
-    arch: str | Path | Architecture,
+    arch: Arch,
     *,
     simulator: str = "auto",
     only: Iterable[str] = (),
@@ -157,19 +213,21 @@ def simulate(
     workers: int | None = None,
     cache: bool = True,
     retry: bool = False,
+    extra: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
     **how: Unpack[Options],
 ) -> Simulation:
     """Estimates cycles, latency and energy of every layer.
 
     ``dtype`` forces the operand bits; by default they are the architecture's native precision. ``limit_s`` is the
-    wall-clock limit of one job, ``retry`` runs again what failed before. A simulator that was asked for by name and
+    wall-clock limit of one job, ``retry`` runs again what failed before, ``extra`` is what one simulator understands
+    (``timeloop_runner``). A simulator that was asked for by name and
     hangs or crashes is an error; under ``auto`` the roofline answers and the row says so. Raises MmworkloadError.
     """
     from mmworkload.simulating import engine
     from mmworkload.simulating.estimate import Options
 
-    spec = architecture(arch)
+    spec = machine(arch, how)
     workload = _workload(source, only, strict, how)
     return engine.simulate(
         workload,
@@ -177,7 +235,7 @@ def simulate(
         simulator,
         dtype=how.get("dtype"),
         workers=workers,
-        options=Options(effort=effort, limit_s=limit_s),
+        options=Options(effort=effort, limit_s=limit_s, extra=dict(extra or {})),
         cache=cache,
         retry=retry,
         fallback=simulator == "auto",
@@ -249,7 +307,7 @@ class Report:
 
 def validate(
     model: str,
-    arch: str | Path | Architecture,
+    arch: Arch,
     *,
     device: str = "cpu",
     simulator: str = "auto",
@@ -261,6 +319,7 @@ def validate(
     workers: int | None = None,
     cache: bool = True,
     retry: bool = False,
+    extra: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
     **how: Unpack[Options],
 ) -> Report:
@@ -274,7 +333,7 @@ def validate(
 
     wanted = tuple(only)
     forced = how.get("dtype")
-    spec = architecture(arch)
+    spec = machine(arch, how)
     traced = None
     if measurement is None:
         _require_runnable(model)
@@ -301,6 +360,7 @@ def validate(
         workers=workers,
         cache=cache,
         retry=retry,
+        extra=extra,
         progress=progress,
         dtype=forced,
     )

@@ -41,7 +41,7 @@ def listing(kind: str) -> list[dict[str, Any]]:
         from mmworkload.exporting import exporters
 
         return [{"name": name, "description": item.description} for name, item in sorted(exporters().items())]
-    from mmworkload.simulating.engine import simulators
+    from mmworkload.simulating.choice import simulators
 
     return [
         {

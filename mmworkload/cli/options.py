@@ -23,7 +23,15 @@ Model = Annotated[
         " path/file.py:function, or a saved graph.json"
     ),
 ]
-Arch = Annotated[str, typer.Option("--arch", "-a", help="architecture: a name (mmworkload list archs) or a YAML file")]
+Arch = Annotated[
+    str,
+    typer.Option(
+        "--arch",
+        "-a",
+        help="architecture: a name (mmworkload list archs), a YAML file, a Timeloop folder, host, or several as"
+        " STAGE=ARCH,*=ARCH",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Batch = Annotated[int | None, typer.Option("--batch", "-b", help="samples per forward pass (default: the workload's)")]
 Dtype = Annotated[
@@ -31,7 +39,10 @@ Dtype = Annotated[
     typer.Option("--dtype", help="float32, float16, bfloat16 or float64; simulators use the accelerator's own"),
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="a parameter of the model: tokens=128 (see show); may be repeated")
+    list[str] | None,
+    typer.Option(
+        "--set", help="a parameter of the model (tokens=128, see show) or architecture (array.x=16); may be repeated"
+    ),
 ]
 Stages = Annotated[
     list[str] | None,
@@ -51,6 +62,15 @@ Workers = Annotated[
 ]
 Cache = Annotated[bool, typer.Option("--cache/--no-cache", help="use and fill the cache of simulator results")]
 Retry = Annotated[bool, typer.Option("--retry", help="run again what failed or hung before")]
+Runner = Annotated[
+    str | None,
+    typer.Option("--runner", help="where Timeloop runs: auto, local, binary, docker or apptainer (default: auto)"),
+]
+Image = Annotated[str | None, typer.Option("--image", help="container image of Timeloop (default: the official one)")]
+Extra = Annotated[
+    list[str] | None,
+    typer.Option("--simulator-option", help="what one simulator understands: timeloop_array=free; may be repeated"),
+]
 Device = Annotated[str, typer.Option("--device", "-d", help="cpu or cuda")]
 All = Annotated[bool, typer.Option("--all", help="every layer, not the largest ones")]
 
@@ -78,18 +98,28 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 def model_options(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options that say more about its model; they reach it together as ``how``."""
+    return _with_options(function, "how", _how)
+
+
+def simulator_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that say how simulators are run; they reach it together as ``running``."""
+    return _with_options(function, "running", _running)
+
+
+def _with_options(function: Callable[..., None], name: str, collect: Callable[..., Any]) -> Callable[..., None]:
+    """The command with the options of ``collect``, whose result it gets as ``name``, in the place of ``name``."""
     own = inspect.signature(function, eval_str=True)
-    added = inspect.signature(_how, eval_str=True).parameters
+    added = inspect.signature(collect, eval_str=True).parameters
 
     @functools.wraps(function)
     def wrapped(**given: Any) -> None:
-        function(how=_how(**{name: given.pop(name) for name in added}), **given)
+        function(**{name: collect(**{option: given.pop(option) for option in added})}, **given)
 
-    kept = [item for name, item in own.parameters.items() if name != "how"]
-    place = [item.name for item in kept].index("model") + 1
-    required = [item for item in kept[place:] if item.default is inspect.Parameter.empty]
-    optional = [item for item in kept[place:] if item.default is not inspect.Parameter.empty]
-    listed = [*kept[:place], *required, *added.values(), *optional]
+    listed: list[inspect.Parameter] = []
+    for item in own.parameters.values():
+        listed += added.values() if item.name == name else [item]
+    # What has no default comes first; it is an argument or a required option.
+    listed.sort(key=lambda item: item.default is not inspect.Parameter.empty)
     wrapped.__signature__ = own.replace(parameters=listed)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {item.name: item.annotation for item in listed}
     return wrapped
@@ -113,6 +143,28 @@ def _how(
         "inputs": inputs,
     }
     return how
+
+
+def _running(
+    effort: Effort = "normal",
+    limit_s: Limit = 300.0,
+    workers: Workers = None,
+    cache: Cache = True,
+    retry: Retry = False,
+    runner: Runner = None,
+    image: Image = None,
+    extra: Extra = None,
+) -> dict[str, Any]:
+    said = dict(_pair(item, "--simulator-option", "timeloop_array=free") for item in extra or ())
+    said |= {name: value for name, value in (("timeloop_runner", runner), ("timeloop_image", image)) if value}
+    return {
+        "effort": effort,
+        "limit_s": limit_s,
+        "workers": workers,
+        "cache": cache,
+        "retry": retry,
+        "extra": said,
+    }
 
 
 def _pair(text: str, option: str, example: str) -> tuple[str, str]:

@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 from mmworkload.cli.options import (
     All,
     Arch,
-    Cache,
-    Effort,
     Json,
-    Limit,
     Model,
     Only,
-    Retry,
     Simulator,
     Strict,
-    Workers,
     command,
     model_options,
     print_json,
+    simulator_options,
 )
 from mmworkload.models.names import Options
 
 
 @command
 @model_options
+@simulator_options
 def simulate(
     model: Model,
     arch: Arch,
     how: Options,
+    running: dict[str, Any],
     simulator: Simulator = "auto",
     only: Only = None,
     strict: Strict = True,
-    effort: Effort = "normal",
-    limit_s: Limit = 300.0,
-    workers: Workers = None,
-    cache: Cache = True,
-    retry: Retry = False,
     all_layers: All = False,
     json: Json = False,
 ) -> None:
@@ -46,26 +39,27 @@ def simulate(
     from mmworkload.cli.progress import bar
 
     with bar(f"simulating {model}") as progress:
-        run = partial(
-            verbs.simulate,
-            arch=arch,
-            effort=effort,
-            limit_s=limit_s,
-            workers=workers,
-            cache=cache,
-            retry=retry,
-            progress=progress,
-        )
-        if "," in simulator:
+        spec = verbs.machine(arch, how)
+        if "," not in simulator:
+            result = verbs.simulate(
+                model, spec, simulator=simulator, only=only or (), strict=strict, progress=progress, **running, **how
+            )
+        else:
             from mmworkload.simulating.comparison import compare_simulators
 
             graph = verbs.trace(model, only=only or (), strict=strict, **how)
-            forced = how.get("dtype")
             comparison = compare_simulators(
-                simulator.split(","), lambda name: run(graph, simulator=name, strict=strict, dtype=forced)
+                simulator.split(","),
+                lambda name: verbs.simulate(
+                    graph,
+                    spec,
+                    simulator=name,
+                    strict=strict,
+                    progress=progress,
+                    **running,
+                    dtype=how.get("dtype"),
+                ),
             )
-        else:
-            result = run(model, simulator=simulator, only=only or (), strict=strict, **how)
     if json:
         print_json((comparison if "," in simulator else result).to_dict())
         return

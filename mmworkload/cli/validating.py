@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mmworkload.cli.options import (
     All,
     Arch,
-    Cache,
     Device,
-    Effort,
     Json,
-    Limit,
     Model,
     Only,
-    Retry,
     Simulator,
     Strict,
-    Workers,
     command,
     model_options,
     print_json,
+    simulator_options,
 )
 from mmworkload.models.names import Options
 
 
 @command
 @model_options
+@simulator_options
 def validate(
     model: Model,
     arch: Arch,
     how: Options,
+    running: dict[str, Any],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML report to write")] = None,
     device: Device = "cpu",
     measurement: Annotated[
@@ -43,11 +41,6 @@ def validate(
     simulator: Simulator = "auto",
     only: Only = None,
     strict: Strict = True,
-    effort: Effort = "normal",
-    limit_s: Limit = 300.0,
-    workers: Workers = None,
-    cache: Cache = True,
-    retry: Retry = False,
     all_layers: All = False,
     json: Json = False,
 ) -> None:
@@ -66,12 +59,8 @@ def validate(
             only=only or (),
             measurement=taken,
             strict=strict,
-            effort=effort,
-            limit_s=limit_s,
-            workers=workers,
-            cache=cache,
-            retry=retry,
             progress=progress,
+            **running,
             **how,
         )
     if output is not None:

@@ -9,84 +9,34 @@ bias) comes on top.
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from mmworkload.arch import Architecture
-from mmworkload.errors import MmworkloadError, SimulationError, UnavailableError, UnknownNameError
+from mmworkload.errors import MmworkloadError, SimulationError, UnknownNameError
 from mmworkload.graph import LayerGraph, Workload
-from mmworkload.plugins import plugins
+from mmworkload.layer import Layer
 from mmworkload.problem import ROLES, Problem, Role
-from mmworkload.simulating.cache import CRASH, ERROR, TIMEOUT, Cache, Failure
-from mmworkload.simulating.estimate import Estimate, Fidelity, Job, Options, Simulator, check
+from mmworkload.simulating.answering import Progress, Questions
+from mmworkload.simulating.cache import Cache
+from mmworkload.simulating.choice import Choice, choose
+from mmworkload.simulating.concurrency import concurrency, runs_of
+from mmworkload.simulating.estimate import Options
+from mmworkload.simulating.footprint import Fit, fits, memory_need
 from mmworkload.simulating.result import LayerResult, Simulation
-from mmworkload.simulating.rollup import OnChip, critical_path_s, on_chip
-from mmworkload.simulating.roofline import closed_form
+from mmworkload.simulating.rollup import OnChip, critical_path_s, on_chip, unit_of
 from mmworkload.simulating.rows import Answer, layer_row
-from mmworkload.simulating.workers import WorkerPool
+from mmworkload.simulating.transfers import Transfer, transfers
+from mmworkload.system import System, require_stages
 
-AUTO = ("timeloop", "zigzag", "roofline")
-"""What ``auto`` tries, in this order."""
 DTYPE_BITS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4}
 ARRAY_OPERATIONS = ("mac", "mul")
-Progress = Callable[[int, int], None]
-"""Called with the problems done and all problems."""
-
-
-def simulators() -> dict[str, Simulator]:
-    """The simulators that are installed, by name, whether they can run here or not."""
-    return plugins("mmworkload.simulators", "SIMULATOR")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A simulator that can run and can be told the architecture; ``why`` says why better ones were not taken."""
-
-    simulator: Simulator
-    version: str
-    fidelity: Fidelity
-    why: str
-
-    def __str__(self) -> str:
-        text = f"{self.simulator.name} {self.version}"
-        return f"{text} ({self.why})" if self.why else text
-
-
-def choose(name: str, arch: Architecture) -> Choice:
-    """The simulator called ``name``; for ``auto`` the first of :data:`AUTO` that can do it.
-
-    Raises UnknownNameError, or UnavailableError when the one asked for cannot run here or refuses ``arch``.
-    """
-    known = simulators()
-    if name != "auto" and name not in known:
-        raise UnknownNameError("simulator", name, [*known, "auto"])
-    reasons, short = [], []
-    for candidate in AUTO if name == "auto" else (name,):
-        simulator = known.get(candidate)
-        if simulator is None:
-            reasons.append(f"{candidate}: not installed")
-            short.append(reasons[-1])
-            continue
-        reason = simulator.unavailable()
-        if reason is None:
-            fidelity = simulator.fidelity(arch)
-            if fidelity.level != "refused":
-                return Choice(simulator, simulator.version(), fidelity, "; ".join(short))
-            reason = f"cannot be told {arch.name}: {', '.join(fidelity.lost)}"
-            short.append(f"{candidate}: {reason}")
-        else:
-            # What is wrong, without what to do about it: who asked for auto has an answer.
-            short.append(f"{candidate}: {re.split('[:;(]', reason)[0].strip()}")
-        reasons.append(f"{candidate}: {reason}")
-    raise UnavailableError(f"no simulator can run. {'; '.join(reasons)}")
 
 
 def simulate(
     source: LayerGraph | Workload,
-    arch: Architecture,
+    arch: Architecture | System,
     simulator: str = "auto",
     *,
     dtype: str | None = None,
@@ -97,11 +47,11 @@ def simulate(
     fallback: bool = True,
     progress: Progress | None = None,
 ) -> Simulation:
-    """What ``source`` costs on ``arch``.
+    """What ``source`` costs on ``arch``, or with each stage on its architecture of a system.
 
     Parameters
     ----------
-    simulator: a name of :func:`simulators`, or ``auto``.
+    simulator: a name of :func:`mmworkload.simulating.choice.simulators`, or ``auto``.
     dtype: one of :data:`DTYPE_BITS`; default is the architecture's native precision.
     workers: processes at once; default is the cores that this process may use.
     options: effort, time limit of one job, and what the simulator itself understands.
@@ -116,70 +66,161 @@ def simulate(
     without ``fallback``.
     """
     start = time.monotonic()
-    workload = Workload.of(source)
     if dtype is not None and dtype not in DTYPE_BITS:
         raise UnknownNameError("dtype", dtype, DTYPE_BITS)
-    chosen = choose(simulator, arch)
-    role_bits: dict[Role, int] = arch.bits if dtype is None else dict.fromkeys(ROLES, DTYPE_BITS[dtype])
-    bits = role_bits["input"]
-
-    traced = [part.graph for part in workload.parts]
-    workload = _on_device(workload)
-    as_run: dict[str, Problem] = {}
-    runs = 0
-    for part in workload.parts:
-        for layer in part.graph.layers:
-            for work in layer.work:
-                runs += work.count
-                if work.problem.operation in ARRAY_OPERATIONS and work.problem.key not in as_run:
-                    plain = replace(work.problem, operation="mac", mask=None)
-                    as_run[work.problem.key] = plain.with_bits(role_bits).canonical()
-    unique = {problem.key: problem for problem in as_run.values()}
+    system = System.of(arch)
+    traced = Workload.of(source)
+    workload = _on_device(traced)
+    if len(system.assignments) > 1:
+        require_stages(system, list(dict.fromkeys(layer.stage for part in workload.parts for layer in part.graph)))
 
     store = (cache if isinstance(cache, Cache) else Cache()) if cache else None
-    task = _Task(arch, chosen, options or Options(), workers, store, retry, progress or (lambda done, total: None))
-    answers, hits = task.answer(unique)
-    if not fallback:
-        _require_answers(workload, as_run, answers, chosen)
+    machines = {}
+    for label, (spec, layers) in _by_machine(workload, system).items():
+        chosen = choose(simulator, spec, options)
+        role_bits: dict[Role, int] = spec.bits if dtype is None else dict.fromkeys(ROLES, DTYPE_BITS[dtype])
+        machines[label] = _Machine(spec, chosen, role_bits, _as_run(layers, role_bits))
+    steps = _Steps(progress, sum(len(machine.unique) for machine in machines.values()))
+    answers: dict[str, dict[str, Answer]] = {}
+    hits = 0
+    for label, machine in machines.items():
+        task = Questions(machine.arch, machine.chosen, options or Options(), workers, store, retry, steps)
+        answers[label], known = task.answer(machine.unique)
+        hits += known
+        if not fallback:
+            _require_answers(workload, machine.as_run, answers[label], machine.chosen)
 
     rows: list[LayerResult] = []
-    components: dict[str, float] = {}
     path_s = 0.0
     for index, part in enumerate(workload.parts):
         latency_s = {}
         for layer in part.graph.layers:
-            own = {key: answers[as_run[key].key] for key in (work.problem.key for work in layer.work) if key in as_run}
-            row, energy_j = layer_row(layer, part, part.name or str(index), arch, bits, own)
+            label = system.runs(layer.stage).label
+            machine = machines[label]
+            own = {
+                work.problem.key: answers[label][machine.as_run[work.problem.key].key]
+                for work in layer.work
+                if work.problem.key in machine.as_run
+            }
+            row = layer_row(layer, part, part.name or str(index), machine.arch, machine.bits["input"], own)
             rows.append(row)
             latency_s[layer.name] = row.latency_s
-            for component, joules in energy_j.items():
-                components[component] = components.get(component, 0.0) + joules * part.count
         # Runs of a part that do not follow each other take the time of one; a probability still scales it.
         times = part.count if part.sequential else min(part.count, 1.0)
-        path_s += times * critical_path_s(part.graph, latency_s)
-    no_energy = any(row.energy_j is None for row in rows)
+        unit = unit_of if len(machines) == 1 else lambda layer: system.runs(layer.stage).label
+        path_s += times * critical_path_s(part.graph, latency_s, unit)
+
+    used = list(machines.values())
+    bits = {machine.bits["input"] for machine in used}
+    forced_bits = None if dtype is None else DTYPE_BITS[dtype]
+    precision = [f"{machine.bits['input']} bits, native to {machine.arch.name}" for machine in used]
     return Simulation(
         model=workload.name,
-        simulator=chosen.simulator.name,
-        version=chosen.version,
-        fidelity=str(chosen.fidelity),
-        choice=str(chosen),
-        arch=arch.name,
-        arch_key=arch.key,
-        bits=bits,
-        precision=f"{bits} bits, native to {arch.name}" if dtype is None else f"{dtype}, forced",
-        traced_dtype=", ".join(dict.fromkeys(graph.dtype for graph in traced)),
+        simulator=_joined(machine.chosen.simulator.name for machine in used),
+        version=_joined(machine.chosen.version for machine in used),
+        fidelity=_joined(str(machine.chosen.fidelity) for machine in used),
+        choice=_joined(str(machine.chosen) for machine in used),
+        arch=system.label,
+        arch_key=system.key,
+        bits=bits.pop() if len(bits) == 1 else None,
+        precision="; ".join(precision) if dtype is None else f"{dtype}, forced",
+        traced_dtype=_joined(part.graph.dtype for part in traced.parts),
         layers=tuple(rows),
         critical_path_s=path_s,
-        energy_by_component_j={} if no_energy else components,
-        on_chip=_on_chip(workload, arch, bits),
-        runs=runs,
-        unique_problems=len(unique),
+        concurrency=concurrency(runs_of(workload, rows, next(iter(used[0].arch.levels)))) if len(used) == 1 else None,
+        on_chip=_on_chip(workload, used[0].arch, used[0].bits["input"]) if len(used) == 1 else None,
+        runs=sum(work.count for part in workload.parts for layer in part.graph.layers for work in layer.work),
+        unique_problems=sum(len(machine.unique) for machine in used),
         cache_hits=hits,
-        failures=sum(bool(answer.note) for answer in answers.values()),
+        failures=sum(bool(answer.note) for found in answers.values() for answer in found.values()),
         seconds=time.monotonic() - start,
-        assumptions=_assumptions(traced),
+        assumptions=_assumptions(part.graph for part in traced.parts),
+        fit=_fit(workload, used[0].arch, used[0].bits["input"]) if len(used) == 1 else None,
+        transfers=_transfers(workload, system, forced_bits),
+        estimates={
+            (label, key): answers[label][problem.key].estimate
+            for label, machine in machines.items()
+            for key, problem in machine.as_run.items()
+        },
     )
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """One architecture of a system, who simulates it, and the loop nests that it runs: ``as_run`` is by the key of the
+    layer's own problem."""
+
+    arch: Architecture
+    chosen: Choice
+    bits: dict[Role, int]
+    as_run: dict[str, Problem]
+
+    @property
+    def unique(self) -> dict[str, Problem]:
+        return {problem.key: problem for problem in self.as_run.values()}
+
+
+class _Steps:
+    """Progress over the machines, which are answered one after another."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress or (lambda done, total: None)
+        self._total = total
+        self._before = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        self._progress(self._before + done, self._total)
+        if done == total:
+            self._before += total
+
+
+def _by_machine(workload: Workload, system: System) -> dict[str, tuple[Architecture, list[Layer]]]:
+    """Label to the architecture and its layers, in order of first use."""
+    found: dict[str, tuple[Architecture, list[Layer]]] = {}
+    for part in workload.parts:
+        for layer in part.graph.layers:
+            arch = system.runs(layer.stage)
+            found.setdefault(arch.label, (arch, []))[1].append(layer)
+    if not found:
+        arch = system.architectures[0]
+        found[arch.label] = (arch, [])
+    return found
+
+
+def _as_run(layers: Iterable[Layer], role_bits: dict[Role, int]) -> dict[str, Problem]:
+    found: dict[str, Problem] = {}
+    for layer in layers:
+        for work in layer.work:
+            if work.problem.operation in ARRAY_OPERATIONS and work.problem.key not in found:
+                plain = replace(work.problem, operation="mac", mask=None)
+                found[work.problem.key] = plain.with_bits(role_bits).canonical()
+    return found
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _fit(workload: Workload, arch: Architecture, bits: int) -> Fit | None:
+    """Of the largest part: the parts follow each other."""
+    needs = [memory_need(part.graph, bits) for part in workload.parts]
+    return fits(max(needs, key=lambda need: need.total_bytes), arch) if needs else None
+
+
+def _transfers(workload: Workload, system: System, bits: int | None) -> tuple[Transfer, ...]:
+    """The weighted sum over the parts."""
+    found: dict[tuple[str, str], Transfer] = {}
+    for part in workload.parts:
+        for item in transfers(part.graph, system, bits):
+            before = found.get((item.source, item.target), Transfer(item.source, item.target, 0, 0, 0))
+            found[item.source, item.target] = Transfer(
+                item.source,
+                item.target,
+                before.tensors + item.tensors,
+                before.bytes + item.bytes * part.count,
+                before.seconds + item.seconds * part.count,
+            )
+    return tuple(found.values())
 
 
 def _on_device(workload: Workload) -> Workload:
@@ -202,73 +243,6 @@ def _assumptions(graphs: Iterable[LayerGraph]) -> tuple[str, ...]:
         if on_host:
             found[f"{on_host} layers run on the host, which is measured and not simulated"] = None
     return tuple(found)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Everything but the problems."""
-
-    arch: Architecture
-    chosen: Choice
-    options: Options
-    workers: int | None
-    store: Cache | None
-    retry: bool
-    progress: Progress
-
-    def answer(self, problems: dict[str, Problem]) -> tuple[dict[str, Answer], int]:
-        """Problem key to answer, and how many were known. Two problems that give one job are one run."""
-        simulator = self.chosen.simulator
-        answers: dict[str, Answer] = {}
-        waiting: dict[str, tuple[Job, list[str]]] = {}
-        hits = 0
-        self.progress(0, len(problems))
-
-        def settle(keys: list[str], result: Estimate | Failure) -> None:
-            for key in keys:
-                answers[key] = self._checked(problems[key], result)
-            self.progress(len(answers), len(problems))
-
-        for key, problem in problems.items():
-            try:
-                job = simulator.prepare(problem, self.arch, self.options)
-                if simulator.in_process:
-                    settle([key], simulator.run(job, Path()))
-                    continue
-            except SimulationError as error:
-                settle([key], Failure(ERROR, str(error), self.options.limit_s))
-                continue
-            if job.key in waiting:
-                waiting[job.key][1].append(key)
-            else:
-                known = self.store.get(job.key, job.limit_s) if self.store else None
-                if known is None or (self.retry and isinstance(known, Failure)):
-                    waiting[job.key] = (job, [key])
-                else:
-                    hits += 1
-                    settle([key], known)
-        if waiting:
-            jobs = list(waiting.values())
-            with WorkerPool(self.workers) as pool:
-                for position, result in pool.run([job for job, _ in jobs]):
-                    job, keys = jobs[position]
-                    if self.store:
-                        self.store.put(job.key, result)
-                    settle(keys, result)
-        return answers, hits
-
-    def _checked(self, problem: Problem, result: Estimate | Failure) -> Answer:
-        """The estimate, raised to the physical floors; the roofline's where the simulator has none or a wrong one."""
-        simulator = self.chosen.simulator
-        if isinstance(result, Estimate):
-            try:
-                tolerance = getattr(simulator, "mac_tolerance", 0.0)
-                return Answer(check(result, problem, self.arch, mac_tolerance=tolerance))
-            except SimulationError as error:
-                result = Failure(ERROR, str(error), self.options.limit_s)
-        reason = " ".join(result.message.split())[:200]
-        note = f"{simulator.name} gave no answer ({result.kind}): {reason}"
-        return Answer(closed_form(problem, self.arch), note, broken=result.kind in (TIMEOUT, CRASH))
 
 
 def _require_answers(
@@ -304,7 +278,7 @@ def _on_chip(workload: Workload, arch: Architecture, bits: int) -> OnChip | None
         capacity_bytes=first.capacity_bytes,
         tensors=sum(item.tensors for item, _ in found),
         saved_bytes=sum(item.saved_bytes * count for item, count in found),
-        saved_j=sum(item.saved_j * count for item, count in found),
+        saved_j=sum((item.saved_j or 0.0) * count for item, count in found) if arch.charged else None,
         floor_s=sum(item.floor_s * count for item, count in found),
         kept_floor_s=sum(item.kept_floor_s * count for item, count in found),
     )

@@ -124,7 +124,9 @@ class Simulator(Protocol):
     """What a module names ``SIMULATOR`` implements. ``prepare`` is pure; ``run`` happens in a worker process.
 
     Problems arrive canonical, with ``operation`` mac, without a mask, and with the bits that the run wants. A simulator
-    that rounds loops up may define ``mac_tolerance``, the share by which its count of MACs may differ (default 0).
+    that rounds loops up may define ``mac_tolerance``, the share by which its count of MACs may differ (default 0), and
+    one that takes other architectures than accelerators their ``kinds``, and one whose place or version depends on
+    options ``configured(options)``, which gives the simulator to ask.
     """
 
     name: str

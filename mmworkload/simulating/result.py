@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mmworkload.simulating.concurrency import Concurrency
+from mmworkload.simulating.estimate import Estimate
+from mmworkload.simulating.footprint import Fit
 from mmworkload.simulating.rollup import ENCODER, OnChip, Straggler, straggler
+from mmworkload.simulating.transfers import Transfer
 
 if TYPE_CHECKING:
     import pandas
@@ -30,6 +34,13 @@ class LayerResult:
     simulator: who answered (``roofline`` for layers without MAC work); several are joined by ``+``.
     floored_from: the cycles before a physical floor raised them, else None.
     note: what a reader has to know about this row.
+    arch: what the layer runs on, with overridden parameters.
+    energy_basis: where the energies per access come from; empty when there are none.
+    energy_by_component_j: level, ``mac``, ``vector`` or ``leakage`` to joules; empty when there are none.
+    traffic_bytes: level to role to bytes; at the DRAM also ``vector`` (what the vector unit moves) and ``compulsory``
+    (every operand once, where the simulator gives no traffic).
+    includes: what the latency of the loop nests covers.
+    problems: (key, runs) of the loop nests that the simulator answered, see :attr:`Simulation.estimates`.
     """
 
     layer: str
@@ -50,6 +61,12 @@ class LayerResult:
     simulator: str
     floored_from: int | None
     note: str
+    arch: str
+    energy_basis: str
+    energy_by_component_j: Mapping[str, float]
+    traffic_bytes: Mapping[str, Mapping[str, int]]
+    includes: tuple[str, ...]
+    problems: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -75,11 +92,16 @@ class Simulation:
     simulator, version, fidelity: who answered and how faithfully it could be told the architecture.
     choice: simulator and version, with why better ones were not taken.
     arch, arch_key: the architecture, and a key over all of it that can change a result.
-    bits, precision, traced_dtype: bits of a number in this run, why so, and the precision of the traced graph.
+    bits, precision, traced_dtype: bits of a number in this run (None when the architectures differ), why so, and the
+    precision of the traced graph.
     layers: rows in program order, part after part.
-    critical_path_s: with an accelerator per modality (see :func:`~mmworkload.simulating.rollup.critical_path_s`).
-    energy_by_component_j: level, ``mac``, ``vector`` or ``leakage`` to joules; empty when the simulator gives none.
-    on_chip: savings when tensors that fit stay on the chip; None without a shared buffer.
+    critical_path_s: with an accelerator per modality, or with the several of the system side by side (see
+    :func:`~mmworkload.simulating.rollup.critical_path_s`).
+    fit: what the largest part needs of the DRAM (see :mod:`mmworkload.simulating.footprint`); None for a system.
+    transfers: between the architectures of a system, of one sample; empty on one architecture.
+    estimates: the checked answer to each loop nest, with its mapping, by (architecture, key of the problem).
+    concurrency: modalities on several accelerators; None for fewer than two modalities, and for a system.
+    on_chip: savings when tensors that fit stay on the chip; None without a shared buffer, and for a system.
     runs: loop nests over all layers; unique_problems: different ones, each simulated once; cache_hits: of those,
     answers that were known; failures: of those, ones that the simulator could not answer.
     seconds: wall-clock time of this simulation.
@@ -93,12 +115,11 @@ class Simulation:
     choice: str
     arch: str
     arch_key: str
-    bits: int
+    bits: int | None
     precision: str
     traced_dtype: str
     layers: tuple[LayerResult, ...]
     critical_path_s: float
-    energy_by_component_j: dict[str, float]
     on_chip: OnChip | None
     runs: int
     unique_problems: int
@@ -106,6 +127,10 @@ class Simulation:
     failures: int
     seconds: float
     assumptions: tuple[str, ...] = ()
+    fit: Fit | None = None
+    transfers: tuple[Transfer, ...] = ()
+    estimates: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
+    concurrency: Concurrency | None = None
 
     @cached_property
     def totals(self) -> Totals:
@@ -120,6 +145,25 @@ class Simulation:
     @property
     def energy_j(self) -> float | None:
         return self.totals.energy_j
+
+    @cached_property
+    def energy_by_component_j(self) -> dict[str, float]:
+        """Level, ``mac``, ``vector`` or ``leakage`` to joules, in a system behind the architecture's name; empty when
+        a layer has no energy."""
+        several = len({row.arch for row in self.layers}) > 1
+        found: dict[str, float] = {}
+        for row in self.layers:
+            if row.energy_j is None:
+                return {}
+            for component, joules in row.energy_by_component_j.items():
+                name = f"{row.arch}: {component}" if several else component
+                found[name] = found.get(name, 0.0) + joules * row.weight
+        return found
+
+    @property
+    def transfer_s(self) -> float:
+        """Seconds of all transfers between architectures, which no other figure contains."""
+        return sum(item.seconds for item in self.transfers)
 
     @property
     def dram_bytes(self) -> float:
@@ -203,6 +247,7 @@ class Simulation:
             "stages": {stage: asdict(totals) for stage, totals in self.stages().items()},
             "encoder_s": self.encoder_s,
             "straggler": asdict(slowest),
+            "concurrency": None if self.concurrency is None else self.concurrency.to_dict(),
             "runs": self.runs,
             "unique_problems": self.unique_problems,
             "cache_hits": self.cache_hits,
@@ -211,5 +256,11 @@ class Simulation:
             "fallbacks": self.fallbacks,
             "seconds": self.seconds,
             "assumptions": list(self.assumptions),
+            "fit": None if self.fit is None else {**asdict(self.fit), "fits": self.fit.fits},
+            "transfers": [asdict(item) for item in self.transfers],
+            "transfer_s": self.transfer_s,
+            "estimates": [
+                {"arch": arch, "problem": key, **item.to_dict()} for (arch, key), item in self.estimates.items()
+            ],
             "layers": [asdict(row) for row in self.layers],
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mmworkload.arch import Architecture
@@ -19,11 +19,13 @@ def unit_of(layer: Layer) -> str:
     return layer.modality or (layer.stage.removeprefix(ENCODER) if layer.stage.startswith(ENCODER) else "")
 
 
-def critical_path_s(graph: LayerGraph, latency_s: Mapping[str, float]) -> float:
+def critical_path_s(
+    graph: LayerGraph, latency_s: Mapping[str, float], unit_of: Callable[[Layer], str] = unit_of
+) -> float:
     """Seconds from start to end when every modality has an accelerator of its own and the mixed layers one more.
 
     The longest path over the layer graph, where a layer waits for the layers that write what it reads and for the one
-    before it on the same accelerator. ``latency_s`` is by layer name.
+    before it on the same accelerator. ``latency_s`` is by layer name; ``unit_of`` says on which accelerator a layer is.
     """
     finished: dict[str, float] = {}
     free: dict[str, float] = {}
@@ -86,17 +88,18 @@ def moved_bits(graph: LayerGraph, layer: Layer, bits: int, kept: frozenset[str] 
 class OnChip:
     """What a run would save if intermediate tensors that fit stayed in ``level`` until their last use.
 
-    Optimistic: tiles of the running layer take no room. ``saved_bytes`` and ``saved_j`` are the DRAM traffic and its
-    energy that fall away, each kept tensor written once and read once by every consumer; repeated loads, which fall
-    away too, are not counted. The two floors are lower bounds of the serial latency by one formula: compute, vector
-    operations and remaining DRAM traffic of each layer, with every tensor through DRAM and with the kept ones not.
+    Optimistic: tiles of the running layer take no room. ``saved_bytes`` and ``saved_j`` (None where no energies are
+    known) are the DRAM traffic and its energy that fall away, each kept tensor written once and read once by every
+    consumer; repeated loads, which fall away too, are not counted. The two floors are lower bounds of the serial
+    latency by one formula: compute, vector operations and remaining DRAM traffic of each layer, with every tensor
+    through DRAM and with the kept ones not.
     """
 
     level: str
     capacity_bytes: int
     tensors: int
     saved_bytes: float
-    saved_j: float
+    saved_j: float | None
     floor_s: float
     kept_floor_s: float
 
@@ -147,7 +150,13 @@ def on_chip(graph: LayerGraph, arch: Architecture, bits: int) -> OnChip | None:
         kept_cycles += _floor_cycles(layer, arch, remaining)
     second = arch.clock_mhz * 1e6
     return OnChip(
-        level, capacity // 8, len(kept), -(-saved_bits // 8), saved_j, all_cycles / second, kept_cycles / second
+        level=level,
+        capacity_bytes=capacity // 8,
+        tensors=len(kept),
+        saved_bytes=-(-saved_bits // 8),
+        saved_j=saved_j if arch.charged else None,
+        floor_s=all_cycles / second,
+        kept_floor_s=kept_cycles / second,
     )
 
 

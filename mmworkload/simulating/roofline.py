@@ -13,7 +13,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from mmworkload.arch import Architecture, from_dict
+from mmworkload.arch import KINDS, Architecture, from_dict
 from mmworkload.problem import Problem
 from mmworkload.simulating.energy import PICO, leakage_j, transfer_j
 from mmworkload.simulating.estimate import Estimate, Fidelity, Job, Options, compulsory_elements, floors
@@ -30,6 +30,7 @@ class Roofline:
 
     name = "roofline"
     in_process = True
+    kinds = KINDS
 
     def unavailable(self) -> str | None:
         return None
@@ -72,7 +73,7 @@ def closed_form(problem: Problem, arch: Architecture) -> Estimate:
         version=_version(),
         cycles=cycles,
         latency_s=cycles / (arch.clock_mhz * 1e6),
-        energy_j=energy,
+        energy_j=energy if arch.charged else {},
         utilization=min(1.0, problem.macs / (cycles * arch.elements)),
         traffic_bytes=traffic,
         macs=problem.macs,

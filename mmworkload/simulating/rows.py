@@ -35,10 +35,10 @@ class _Sum:
     arch: Architecture
     cycles: int = 0
     raw_cycles: int = 0
-    dram_bytes: int = 0
     points: int = 0
     no_energy: bool = False
     energy_j: dict[str, float] = field(default_factory=dict)
+    traffic_bytes: dict[str, dict[str, int]] = field(default_factory=dict)
     shares: Counter[str] = field(default_factory=Counter)
 
     def add_estimate(self, estimate: Estimate, problem: Problem, times: int, compulsory_bits: int) -> None:
@@ -48,16 +48,33 @@ class _Sum:
         self.shares[estimate.bound] += estimate.cycles * times
         self.no_energy |= not estimate.energy_j
         self._add_energy(estimate.energy_j, times)
-        traffic = estimate.traffic_bytes.get(next(iter(self.arch.levels)))
-        self.dram_bytes += (-(-compulsory_bits // 8) if traffic is None else sum(traffic.values())) * times
+        for level, roles in estimate.traffic_bytes.items():
+            for role, size in roles.items():
+                self._add_traffic(level, role, size * times)
+        if self._dram not in estimate.traffic_bytes:
+            self._add_traffic(self._dram, "compulsory", -(-compulsory_bits // 8) * times)
 
     def add_vector(self, operations: int, read_bits: int, write_bits: int, times: int = 1) -> None:
         cost = vector_cost(self.arch, operations, read_bits, write_bits)
         self.cycles += cost.cycles * times
         self.raw_cycles += cost.cycles * times
         self.shares[cost.bound] += cost.cycles * times
+        self.no_energy |= not cost.energy_j
         self._add_energy(cost.energy_j, times)
-        self.dram_bytes += cost.dram_bytes * times
+        if cost.dram_bytes:
+            self._add_traffic(self._dram, "vector", cost.dram_bytes * times)
+
+    @property
+    def _dram(self) -> str:
+        return next(iter(self.arch.levels))
+
+    @property
+    def dram_bytes(self) -> int:
+        return sum(self.traffic_bytes.get(self._dram, {}).values())
+
+    def _add_traffic(self, level: str, role: str, size: int) -> None:
+        roles = self.traffic_bytes.setdefault(level, {})
+        roles[role] = roles.get(role, 0) + size
 
     def _add_energy(self, energy_j: Mapping[str, float], times: int) -> None:
         for component, joules in energy_j.items():
@@ -66,14 +83,16 @@ class _Sum:
 
 def layer_row(
     layer: Layer, part: Part, part_name: str, arch: Architecture, bits: int, answers: Mapping[str, Answer]
-) -> tuple[LayerResult, dict[str, float]]:
-    """The row of one layer, and its joules by component.
+) -> LayerResult:
+    """The row of one layer.
 
     ``answers`` are by the key of the layer's own problems; a problem without one runs on the vector unit. ``bits`` are
     those of a number in this run.
     """
     total = _Sum(arch)
-    names, notes = [], []
+    names: list[str] = []
+    notes: list[str] = []
+    includes: list[str] = []
     nests_read, nests_written = 0, 0
     for work in layer.work:
         read, written = _operand_bits(work.problem, bits)
@@ -86,14 +105,16 @@ def layer_row(
             total.add_estimate(answer.estimate, work.problem, work.count, read + written)
             names.append(answer.estimate.simulator)
             notes.append(answer.note)
-            # The one thing in ``includes`` that differs from layer to layer.
+            includes += answer.estimate.includes
+            # The one thing in ``includes`` that a reader of the table has to know.
             notes += [text for text in answer.estimate.includes if text.startswith("padding")]
     # What the layer moves beyond the operands of its loop nests: all of it without any, else a bias or a mask.
     own_read, own_written = moved_bits(part.graph, layer, bits)
     total.add_vector(layer.vector_ops, max(0, own_read - nests_read), max(0, own_written - nests_written))
     if layer.dead:
         notes.append("no output depends on it")
-    row = LayerResult(
+    energy_j = {} if total.no_energy else total.energy_j
+    return LayerResult(
         layer=layer.name,
         part=part_name,
         weight=part.count,
@@ -105,15 +126,25 @@ def layer_row(
         count=sum(work.count for work in layer.work),
         cycles=total.cycles,
         latency_s=total.cycles / (arch.clock_mhz * 1e6),
-        energy_j=None if total.no_energy else sum(total.energy_j.values()),
+        energy_j=sum(energy_j.values()) if energy_j else None,
         utilization=total.points / (total.cycles * arch.elements) if total.cycles else 0.0,
         bound=total.shares.most_common(1)[0][0],
         dram_bytes=total.dram_bytes,
         simulator="+".join(dict.fromkeys(names)) or "roofline",
         floored_from=total.raw_cycles if total.raw_cycles < total.cycles else None,
         note="; ".join(dict.fromkeys(note for note in notes if note)),
+        arch=arch.label,
+        energy_basis=_energy_basis(arch) if energy_j else "",
+        energy_by_component_j=energy_j,
+        traffic_bytes=total.traffic_bytes,
+        includes=tuple(dict.fromkeys(includes)),
+        problems=tuple((work.problem.key, work.count) for work in layer.work if work.problem.key in answers),
     )
-    return row, total.energy_j
+
+
+def _energy_basis(arch: Architecture) -> str:
+    """Whose energies the row is charged."""
+    return "; ".join([f"those of the table of {arch.name}", *arch.rescaled])
 
 
 def _operand_bits(problem: Problem, bits: int) -> tuple[int, int]:

@@ -15,7 +15,8 @@ from mmworkload.simulating.estimate import transfer_cycles
 
 @dataclass(frozen=True)
 class VectorCost:
-    """Cycles, joules by component, bytes through DRAM, and ``vector`` or ``memory``: what takes longest."""
+    """Cycles, joules by component (empty when not known), bytes through DRAM, and ``vector`` or ``memory``: what takes
+    longest."""
 
     cycles: int
     energy_j: dict[str, float]
@@ -38,4 +39,4 @@ def vector_cost(arch: Architecture, operations: int, read_bits: int = 0, write_b
         "leakage": leakage_j(arch, cycles),
     }
     dram_bytes = -(-read_bits // 8) + -(-write_bits // 8)
-    return VectorCost(cycles, energy, dram_bytes, "vector" if compute > memory else "memory")
+    return VectorCost(cycles, energy if arch.charged else {}, dram_bytes, "vector" if compute > memory else "memory")

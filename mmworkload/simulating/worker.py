@@ -110,7 +110,7 @@ def _serve(folder: Path) -> None:
     os.close(nothing)
     os.dup2(2, 1)
 
-    from mmworkload.simulating.engine import simulators
+    from mmworkload.simulating.choice import simulators
 
     known = simulators()
     _reply(replies.write, replies.flush, {"ready": os.getpid()})

@@ -172,7 +172,7 @@ NINE = {
 
 def test_list_workloads_json_names_every_variant_with_its_source() -> None:
     listed = {item["name"]: item for item in json.loads(run("list", "workloads", "--json").stdout)}
-    assert set(listed) == NINE
+    assert set(listed) >= NINE
     variants = [variant["name"] for variant in listed["av-mnist"]["variants"]]
     assert variants[0] == "av-mnist/concat"
     assert {"av-mnist/tensor", "av-mnist/image", "av-mnist/audio"} < set(variants)

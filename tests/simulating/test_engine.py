@@ -13,9 +13,10 @@ from mmworkload.errors import MmworkloadError, UnavailableError, UnknownNameErro
 from mmworkload.graph import Part, Workload
 from mmworkload.layer import Layer, Tensor, Work
 from mmworkload.problem import Mask, Problem, axis, gemm
-from mmworkload.simulating import engine
+from mmworkload.simulating import choice
 from mmworkload.simulating.cache import Cache
-from mmworkload.simulating.engine import choose, simulate, simulators
+from mmworkload.simulating.choice import choose, simulators
+from mmworkload.simulating.engine import simulate
 from mmworkload.simulating.estimate import Fidelity, Options
 from mmworkload.simulating.roofline import closed_form
 
@@ -76,7 +77,7 @@ def test_auto_takes_the_first_that_can_and_says_why_not_the_others(
 ) -> None:
     roofline = simulators()["roofline"]
     known = {"timeloop": Unavailable(), "zigzag": Refusing(), "roofline": roofline}
-    monkeypatch.setattr(engine, "simulators", lambda: known)
+    monkeypatch.setattr(choice, "simulators", lambda: known)
 
     chosen = choose("auto", small)
 
@@ -90,13 +91,13 @@ def test_auto_does_without_plug_ins_that_are_not_installed(
     small: Architecture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {"roofline": simulators()["roofline"]}
-    monkeypatch.setattr(engine, "simulators", lambda: known)
+    monkeypatch.setattr(choice, "simulators", lambda: known)
 
     assert choose("auto", small).why == "timeloop: not installed; zigzag: not installed"
 
 
 def test_one_that_is_asked_for_and_cannot_run_is_an_error(small: Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "simulators", lambda: {"timeloop": Unavailable(), "zigzag": Refusing()})
+    monkeypatch.setattr(choice, "simulators", lambda: {"timeloop": Unavailable(), "zigzag": Refusing()})
 
     with pytest.raises(UnavailableError, match="timeloop: not on this machine: install it"):
         choose("timeloop", small)

@@ -2,7 +2,7 @@
 
 from mmworkload.reporting.tables.comparison import comparison_tables
 from mmworkload.reporting.tables.coverage import coverage_tables
-from mmworkload.reporting.tables.export import export_tables
+from mmworkload.reporting.tables.export import export_tables, exports_tables
 from mmworkload.reporting.tables.listing import list_tables
 from mmworkload.reporting.tables.measure import measure_tables
 from mmworkload.reporting.tables.show import show_tables
@@ -14,6 +14,7 @@ __all__ = [
     "comparison_tables",
     "coverage_tables",
     "export_tables",
+    "exports_tables",
     "list_tables",
     "measure_tables",
     "print_out",

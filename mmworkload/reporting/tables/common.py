@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from mmworkload.reporting.units import plural, share
 
 TOP = 20
+NO_MODALITY = "(mixed)"
 Row = TypeVar("Row")
 
 

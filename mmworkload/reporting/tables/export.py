@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmworkload.reporting.terminal import Cell, Name, Prose, section, table
-from mmworkload.reporting.units import plural, si
+from mmworkload.reporting.terminal import Cell, Name, Prose, bullets, section, table
+from mmworkload.reporting.units import plural, share, si
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mmworkload.exporting import Export, ManifestRow
+    from mmworkload.exporting import Export, Exports, ManifestRow
 
 
 def export_tables(export: Export, output: str | Path) -> list[RenderableType]:
@@ -29,6 +29,31 @@ def export_tables(export: Export, output: str | Path) -> list[RenderableType]:
         parts.append(_excluded(export))
     if export.run_command:
         parts.append(section("Run it", f"cd {output} && {export.run_command}"))
+    return parts
+
+
+def exports_tables(exports: Exports, output: str | Path) -> list[RenderableType]:
+    """One row a target, and why the others are not there."""
+
+    def row(name: str, item: Export) -> list[Cell]:
+        macs = sum(row.macs * row.count for row in item.rows)
+        return [
+            Name(name),
+            str(len(item.files)),
+            str(item.problem_files),
+            share((macs - item.excluded_macs) / macs if macs else None),
+            si(item.excluded_bytes, "B"),
+            Prose(item.fidelity or "not told the architecture"),
+        ]
+
+    columns = ["<target", ">files", ">problems", ">of MACs", ">left out", "<architecture"]
+    rows = [row(name, item) for name, item in exports.exports.items()]
+    parts: list[RenderableType] = [section(f"{exports.model} on {exports.arch} in {output}", table(columns, rows))]
+    if exports.refused:
+        parts.append(section("Not written", bullets(f"{name}: {why}" for name, why in exports.refused.items())))
+    runs = [f"cd {output}/{name} && {item.run_command}" for name, item in exports.exports.items() if item.run_command]
+    if runs:
+        parts.append(section("Run them", *runs))
     return parts
 
 

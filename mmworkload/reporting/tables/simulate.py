@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmworkload.reporting.tables.common import top
+from mmworkload.reporting.tables.concurrency import concurrency_tables
 from mmworkload.reporting.terminal import Cell, Name, bullets, section, table
 from mmworkload.reporting.units import plural, share, si, times
 
@@ -19,6 +20,7 @@ def simulate_tables(simulation: Simulation, *, all_layers: bool = False) -> list
     return [
         section(f"{simulation.model} on {simulation.arch}", *_totals(simulation)),
         _stages(simulation),
+        *concurrency_tables(simulation.concurrency),
         _layers(simulation, all_layers),
         section("What to mind", bullets(_caveats(simulation))),
     ]
@@ -26,11 +28,13 @@ def simulate_tables(simulation: Simulation, *, all_layers: bool = False) -> list
 
 def _totals(simulation: Simulation) -> list[str]:
     slowest = simulation.straggler
+    several = len({row.arch for row in simulation.layers}) > 1
+    side_by_side = "with the architectures at work at once" if several else "with an accelerator per modality"
     lines = [
         f"simulated by {simulation.choice}",
         f"precision: {simulation.precision}",
         f"latency {si(simulation.serial_latency_s, 's')} layer after layer,"
-        f" {si(simulation.critical_path_s, 's')} with an accelerator per modality",
+        f" {si(simulation.critical_path_s, 's')} {side_by_side}",
         f"energy {si(simulation.energy_j, 'J')}, {si(simulation.dram_bytes, 'B')} through DRAM",
     ]
     if slowest.ratio is not None:
@@ -40,22 +44,35 @@ def _totals(simulation: Simulation) -> list[str]:
         )
     if simulation.on_chip is not None and simulation.on_chip.tensors:
         kept = simulation.on_chip
+        saved = " and ".join([si(kept.saved_bytes, "B"), *([] if kept.saved_j is None else [si(kept.saved_j, "J")])])
         lines.append(
-            f"if the {plural(kept.tensors, 'tensor')} that fit stayed in {kept.level}: {si(kept.saved_bytes, 'B')} and"
-            f" {si(kept.saved_j, 'J')} of DRAM traffic less"
+            f"if the {plural(kept.tensors, 'tensor')} that fit stayed in {kept.level}: {saved} of DRAM traffic less"
         )
+    if simulation.fit is not None and simulation.fit.capacity_bytes is not None:
+        lines.append(f"memory: {simulation.fit}")
+    lines += [
+        f"from {item.source} to {item.target}: {plural(item.tensors, 'tensor')}, {si(item.bytes, 'B')},"
+        f" {si(item.seconds, 's')} at the slower DRAM, on top of the latency"
+        for item in simulation.transfers
+    ]
     return lines
 
 
 def _stages(simulation: Simulation) -> RenderableType:
+    home = {row.stage: row.arch for row in simulation.layers}
+    several = len(set(home.values())) > 1
+
     def row(name: str, item: Totals) -> list[Cell]:
         cells = [si(item.macs), si(item.latency_s, "s"), share(item.share), si(item.energy_j, "J")]
-        return [Name(name or "(none)"), str(item.layers), *cells, si(item.dram_bytes, "B")]
+        where: list[Cell] = [Name(home.get(name, ""))] if several else []
+        size: list[Cell] = where or [str(item.layers)]
+        return [Name(name or "(none)"), *size, *cells, si(item.dram_bytes, "B")]
 
     rows = [row(stage, item) for stage, item in simulation.stages().items()]
     if len(rows) > 1:
         rows.append(row("total", simulation.totals))
-    return section("Stages", table(["<stage", ">layers", ">MACs", ">latency", ">share", ">energy", ">DRAM"], rows))
+    columns = ["<stage", "<on" if several else ">layers", ">MACs", ">latency", ">share", ">energy", ">DRAM"]
+    return section("Stages", table(columns, rows))
 
 
 def _layers(simulation: Simulation, every: bool) -> RenderableType:
@@ -89,6 +106,7 @@ def _caveats(simulation: Simulation) -> list[str]:
         lines.append(
             f"{simulation.simulator} could not answer for {plural(simulation.fallbacks, 'layer')}; the roofline did"
         )
+    lines += [f"energies are {text}" for text in dict.fromkeys(row.energy_basis for row in simulation.layers) if text]
     if simulation.floored:
         lines.append(f"{plural(simulation.floored, 'layer')} raised to a physical bound, which the simulator undercut")
     notes: dict[str, int] = {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mmworkload.reporting.summary import caveats, sentences
-from mmworkload.reporting.tables.common import top
+from mmworkload.reporting.tables.common import NO_MODALITY, top
 from mmworkload.reporting.terminal import Cell, Name, bullets, paired_bar, section, table
 from mmworkload.reporting.units import plural, share, si, times
 from mmworkload.validating.result import MEANING
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from mmworkload.validating.result import GroupRow, LayerRow, Sides, Validation
 
-NO_MODALITY = "(mixed)"
 _SIDES = (">measured", ">share", ">simulated", ">share", ">ratio")
 
 
