@@ -69,8 +69,13 @@ def kernels(events: Sequence[Event], *, on_device: bool) -> list[Kernel]:
     ``on_device`` takes the device's kernels, otherwise the operators of the host are the kernels.
     """
     ranges = _Ranges([event for event in events if event.kind == "range"])
+    nodes = sorted(event.start_ns for event in events if event.kind == "range" and event.name.startswith(NODE))
     found = []
     for event, cause_ns, time_ns in _caused(events) if on_device else _exclusive(events):
+        first = bisect_right(nodes, event.start_ns)
+        if not on_device and first < len(nodes) and nodes[first] < event.end_ns:
+            # The call as a recorded run intercepts it: the range of its node, with the operator itself, is inside.
+            continue
         # Without a known cause the node is not known; the moment it ran still tells the forward pass.
         run, node = ranges.at(event.start_ns if cause_ns is None else cause_ns)
         if run:

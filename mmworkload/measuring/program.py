@@ -103,9 +103,10 @@ def bind(traced: Traced, built: Built, device: torch.device) -> Eager:
         graph_module = placed(traced.program.graph_module, device)
         return Program(built.module, tuple(leaves), structure, _pristine(by_name, written), graph_module, tuple(values))
     from mmworkload.measuring.recording import Recorded
-    from mmworkload.tracing.recorder import input_names
+    from mmworkload.tracing.recorder import attributes, input_names
 
     by_name = {
+        **attributes(built.module),
         **dict(built.module.named_parameters()),
         **dict(built.module.named_buffers()),
         **input_names(built.module, built.args, built.kwargs),

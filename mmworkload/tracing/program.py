@@ -76,7 +76,7 @@ def make_fake(
         for value in vars(child).values():
             # Plain attributes, neither parameter nor buffer: those with values are constants and stay.
             if isinstance(value, torch.Tensor) and id(value) not in memo:
-                memo[id(value)] = fake(value) if value.device.type == "meta" else value
+                memo[id(value)] = fake(value) if value.device.type == "meta" else value.detach().clone()
     leaves, structure = _pytree.tree_flatten((args, kwargs))
     if preprocess is not None:
         kept.update(id(leaf) for leaf in leaves)

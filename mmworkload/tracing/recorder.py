@@ -149,7 +149,7 @@ class Recorder(TorchDispatchMode):
         }
         # Storages that an operator without known values has written to.
         self.overwritten: set[int] = set()
-        self.attributes = _attributes(faked.module)
+        self.attributes = {id(value): path for path, value in attributes(faked.module).items()}
         self.lifted = 0
         # The first question that had no answer, should the model catch the error.
         self.unanswered: NoValueError | None = None
@@ -350,16 +350,16 @@ def _blank(like: torch.Tensor) -> torch.Tensor:
         return torch.zeros((), dtype=like.dtype).expand(like.shape)
 
 
-def _attributes(module: torch.nn.Module) -> dict[int, str]:
-    """Paths of the tensors that are plain attributes of modules, by ``id``: export gives them these names."""
+def attributes(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors that are plain attributes of modules, each once, by the path that export calls them."""
     import torch
 
-    found: dict[int, str] = {}
+    found: dict[int, tuple[str, torch.Tensor]] = {}
     for path, child in module.named_modules():
         for key, value in vars(child).items():
             if isinstance(value, torch.Tensor):
-                found.setdefault(id(value), f"{path}.{key}" if path else key)
-    return found
+                found.setdefault(id(value), (f"{path}.{key}" if path else key, value))
+    return dict(found.values())
 
 
 def _named(func: Any, kwargs: Mapping[str, Any]) -> list[tuple[Any, Any]]:

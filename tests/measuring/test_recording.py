@@ -80,6 +80,19 @@ class Counts(nn.Module):
         return x + state
 
 
+class Remembers(nn.Module):
+    """A tensor that is neither parameter nor buffer is written in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+        self.memory = torch.zeros(6)
+
+    def forward(self, x: Any) -> Any:
+        self.memory += self.linear(x).sum(0)
+        return x + self.memory
+
+
 class Catches(nn.Module):
     """Goes on after an exception in a module."""
 
@@ -115,6 +128,7 @@ RECORDED: dict[str, Callable[[], tuple[Any, Any]]] = {
     "selections": lambda: (Selects(), (torch.randn(5, 6), *tensors([True, False, True, True, False], 2, [2, 1, 3]))),
     "packed sequences": lambda: (Packed(), (torch.randn(3, 5, 6), *tensors([5, 2, 3]))),
     "a counter": lambda: (Counts(), (torch.randn(4, 6), torch.zeros(4, 6))),
+    "a memory": lambda: (Remembers(), (torch.randn(4, 6),)),
     "an exception": lambda: (Catches(), (torch.randn(4, 6),)),
     "regions": lambda: (Regions(), (torch.randn(4, 6),)),
 }
@@ -188,6 +202,7 @@ def test_a_recorded_workload_has_the_rows_of_the_exported_one() -> None:
     assert [(row.layer, row.stage, row.kernels > 0) for row in recorded.layers] == [
         (row.layer, row.stage, row.kernels > 0) for row in exported.layers
     ]
+    assert recorded.kernel_difference == 0.0
 
 
 def test_a_composite_operator_is_timed_in_its_parts() -> None:
