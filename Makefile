@@ -67,13 +67,13 @@ $(BIN)/pip:
 
 $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/pip
 	@echo "installing into $(VENV): some minutes and 6 GB, most of it torch"
-	$(INSTALL) -e '.[trace,zigzag,report,parquet]'
+	$(INSTALL) -e '.[trace,zigzag,report]'
 	@touch $@
 
 # The test environment holds all that the demo needs.
 $(VENV)/.installed-test: pyproject.toml setup.py | $(BIN)/pip
 	@echo "installing into $(VENV): some minutes and 6 GB, most of it torch"
-	$(INSTALL) -e '.[trace,zigzag,report,parquet,test]'
+	$(INSTALL) -e '.[trace,zigzag,report,test]'
 	@touch $(VENV)/.installed $@
 
 clean:

@@ -15,5 +15,9 @@ for shelf in SHELVES:
 setup(
     packages=packages,
     package_dir={"mmworkload": "mmworkload", **{f"mmworkload.{shelf}": shelf for shelf in SHELVES}},
-    package_data={"": ["py.typed", "*.yaml", "*.html", "*.css", "schema.json"], "mmworkload.shapes": ["**/*.yaml"]},
+    package_data={
+        "": ["py.typed", "*.yaml", "*.html", "*.css", "*schema.json"],
+        "mmworkload.shapes": ["**/*.yaml"],
+        "mmworkload.results": ["*.parquet"],
+    },
 )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-from importlib import import_module
 from pathlib import Path
 
 from mmworkload.arch import KINDS, Architecture
-from mmworkload.errors import UnavailableError
 from mmworkload.exporters.work_table import Column, Value, export_table
 from mmworkload.exporting import Export
 from mmworkload.graph import Workload
@@ -19,24 +17,19 @@ class ParquetExporter:
     """See :mod:`mmworkload.exporters.work_table` for the columns."""
 
     name = "parquet"
-    description = "the same table as csv, typed; needs pyarrow"
+    description = "the same table as csv, typed"
 
     kinds = KINDS
 
     def export(self, workload: Workload, arch: Architecture, directory: Path, versions: dict[str, str]) -> Export:
-        """Writes ``work_items.parquet`` and ``columns.csv``; a second call writes the same bytes.
-
-        Raises UnavailableError without pyarrow.
-        """
+        """Writes ``work_items.parquet`` and ``columns.csv``; a second call writes the same bytes."""
         return export_table(self.name, FILE, _parquet, "read_parquet", workload, arch, directory, versions)
 
 
 def _parquet(columns: list[Column], rows: list[list[Value]]) -> bytes:
-    try:
-        # By name: it comes without types, which is an error of another kind where it is not installed.
-        pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise UnavailableError("Parquet is written by pyarrow, which is not installed: pip install pyarrow") from error
+    import pyarrow
+    from pyarrow import parquet
+
     types = {
         "string": pyarrow.string(),
         "integer": pyarrow.int64(),

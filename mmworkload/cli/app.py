@@ -7,6 +7,7 @@ import typer
 from mmworkload.cli.exporting import export
 from mmworkload.cli.listing import list_
 from mmworkload.cli.measuring import measure
+from mmworkload.cli.results import results
 from mmworkload.cli.showing import show
 from mmworkload.cli.simulating import simulate
 from mmworkload.cli.tracing import trace
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command("list")(list_)
 for verb in (show, trace, export, simulate, measure, validate):
     app.command(verb.__name__)(verb)
+app.add_typer(results, name="results")
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mmworkload.errors import SimulationError
 from mmworkload.problem import Problem
 from mmworkload.simulating.cache import CRASH, ERROR, TIMEOUT, Cache, Failure
 from mmworkload.simulating.choice import Choice
-from mmworkload.simulating.estimate import Estimate, Job, Options, check
+from mmworkload.simulating.estimate import Estimate, Job, NotRecordedError, Options, Simulator, check
 from mmworkload.simulating.roofline import closed_form
 from mmworkload.simulating.rows import Answer
 from mmworkload.simulating.workers import WorkerPool
@@ -22,28 +22,42 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Questions:
-    """All that decides the answers but the problems; ``retry`` asks again what failed before."""
+    """All that decides the answers but the problems. Of the ``choices`` each is asked what those before it do not have
+    on record; ``retry`` asks again what failed before."""
 
     arch: Architecture
-    chosen: Choice
+    choices: Sequence[Choice]
     options: Options
     workers: int | None
     store: Cache | None
     retry: bool
     progress: Progress
 
-    def answer(self, problems: dict[str, Problem]) -> tuple[dict[str, Answer], int]:
+    def answer(self, problems: Mapping[str, Problem]) -> tuple[dict[str, Answer], int]:
         """Problem key to answer, and how many were known. Two problems that give one job are one run."""
-        simulator = self.chosen.simulator
         answers: dict[str, Answer] = {}
+        hits = 0
+        left = dict(problems)
+        self.progress(0, len(problems))
+        for choice in self.choices:
+            hits += self._ask(choice, left, answers, len(problems))
+            left = {key: problem for key, problem in left.items() if key not in answers}
+        for key, problem in left.items():
+            note = f"{self.choices[-1].simulator.name} has no answer on record"
+            answers[key] = Answer(closed_form(problem, self.arch), note)
+            self.progress(len(answers), len(problems))
+        return answers, hits
+
+    def _ask(self, choice: Choice, problems: Mapping[str, Problem], answers: dict[str, Answer], total: int) -> int:
+        """Adds to ``answers`` what ``choice`` answers or fails to; the number of answers that were known."""
+        simulator = choice.simulator
         waiting: dict[str, tuple[Job, list[str]]] = {}
         hits = 0
-        self.progress(0, len(problems))
 
         def settle(keys: list[str], result: Estimate | Failure) -> None:
             for key in keys:
-                answers[key] = self._checked(problems[key], result)
-            self.progress(len(answers), len(problems))
+                answers[key] = self._checked(simulator, problems[key], result)
+            self.progress(len(answers), total)
 
         for key, problem in problems.items():
             try:
@@ -51,6 +65,8 @@ class Questions:
                 if simulator.in_process:
                     settle([key], simulator.run(job, Path()))
                     continue
+            except NotRecordedError:
+                continue
             except SimulationError as error:
                 settle([key], Failure(ERROR, str(error), self.options.limit_s))
                 continue
@@ -71,11 +87,10 @@ class Questions:
                     if self.store:
                         self.store.put(job.key, result)
                     settle(keys, result)
-        return answers, hits
+        return hits
 
-    def _checked(self, problem: Problem, result: Estimate | Failure) -> Answer:
+    def _checked(self, simulator: Simulator, problem: Problem, result: Estimate | Failure) -> Answer:
         """The estimate, raised to the physical floors; the roofline's where the simulator has none or a wrong one."""
-        simulator = self.chosen.simulator
         if isinstance(result, Estimate):
             try:
                 tolerance = getattr(simulator, "mac_tolerance", 0.0)

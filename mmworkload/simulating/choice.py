@@ -10,7 +10,7 @@ from mmworkload.errors import UnavailableError, UnknownNameError
 from mmworkload.plugins import plugins
 from mmworkload.simulating.estimate import Fidelity, Options, Simulator
 
-AUTO = ("timeloop", "zigzag", "roofline")
+AUTO = ("timeloop", "recorded", "zigzag", "roofline")
 """What ``auto`` tries, in this order."""
 
 
@@ -38,30 +38,48 @@ def choose(name: str, arch: Architecture, options: Options | None = None) -> Cho
 
     Raises UnknownNameError, or UnavailableError when the one asked for cannot run here or refuses ``arch``.
     """
+    return choices(name, arch, options)[0]
+
+
+def choices(name: str, arch: Architecture, options: Options | None = None) -> tuple[Choice, ...]:
+    """The simulator called ``name``; for ``auto`` all of :data:`AUTO` that can do it, each for what those before it do
+    not have.
+
+    Raises UnknownNameError, or UnavailableError when the one asked for cannot run here or refuses ``arch``.
+    """
     known = simulators()
     if name != "auto" and name not in known:
         raise UnknownNameError("simulator", name, [*known, "auto"])
-    reasons, short = [], []
+    found: list[Choice] = []
+    reasons: list[str] = []
+    short: list[str] = []
     for candidate in AUTO if name == "auto" else (name,):
         simulator = known.get(candidate)
-        if simulator is not None and options is not None and hasattr(simulator, "configured"):
-            simulator = simulator.configured(options)
         if simulator is None:
-            reasons.append(f"{candidate}: not installed")
-            short.append(reasons[-1])
-            continue
-        reason = simulator.unavailable()
-        if reason is None and arch.kind not in getattr(simulator, "kinds", ("accelerator",)):
-            reason = f"takes no architecture of the kind {arch.kind}"
-            short.append(f"{candidate}: {reason}")
-        elif reason is None:
-            fidelity = simulator.fidelity(arch)
-            if fidelity.level != "refused":
-                return Choice(simulator, simulator.version(), fidelity, "; ".join(short))
-            reason = f"cannot be told {arch.name}: {', '.join(fidelity.lost)}"
-            short.append(f"{candidate}: {reason}")
+            reason = brief = "not installed"
         else:
-            # What is wrong, without what to do about it: who asked for auto has an answer.
-            short.append(f"{candidate}: {re.split('[:;(]', reason)[0].strip()}")
+            if options is not None and hasattr(simulator, "configured"):
+                simulator = simulator.configured(options)
+            reason = brief = _refusal(simulator, arch)
+            if not reason:
+                found.append(Choice(simulator, simulator.version(), simulator.fidelity(arch), "; ".join(short)))
+                continue
+            if simulator.unavailable():
+                # What is wrong, without what to do about it: who asked for auto has an answer.
+                brief = re.split("[:;(]", reason)[0].strip()
         reasons.append(f"{candidate}: {reason}")
-    raise UnavailableError(f"no simulator can run. {'; '.join(reasons)}")
+        short.append(f"{candidate}: {brief}")
+    if not found:
+        raise UnavailableError(f"no simulator can run. {'; '.join(reasons)}")
+    return tuple(found)
+
+
+def _refusal(simulator: Simulator, arch: Architecture) -> str:
+    """Why ``simulator`` cannot answer for ``arch`` here; empty when it can."""
+    missing = simulator.unavailable()
+    if missing:
+        return missing
+    if arch.kind not in getattr(simulator, "kinds", ("accelerator",)):
+        return f"takes no architecture of the kind {arch.kind}"
+    fidelity = simulator.fidelity(arch)
+    return f"cannot be told {arch.name}: {', '.join(fidelity.lost)}" if fidelity.level == "refused" else ""

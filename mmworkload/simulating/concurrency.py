@@ -346,7 +346,8 @@ def _best(parts: Sequence[_Part], assignments: Iterable[Sequence[tuple[str, ...]
         return end_s, encoders, sum(sum(seconds[unit] for unit in group) ** 2 for group in groups)
 
     position = {unit: index for index, unit in enumerate(seconds)}
-    groups = sorted(min(assignments, key=cost), key=lambda group: min(position[unit] for unit in group))
+    chosen = min(assignments, key=cost)
+    groups = sorted(chosen, key=lambda group: min(position[unit] for unit in group))
     place = _place(groups)
     end_s, waiting_s = 0.0, 0.0
     path: dict[str, float] = {}

@@ -10,7 +10,7 @@ bias) comes on top.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from mmworkload.arch import Architecture
@@ -20,7 +20,7 @@ from mmworkload.layer import Layer
 from mmworkload.problem import ROLES, Problem, Role
 from mmworkload.simulating.answering import Progress, Questions
 from mmworkload.simulating.cache import Cache
-from mmworkload.simulating.choice import Choice, choose
+from mmworkload.simulating.choice import Choice, choices
 from mmworkload.simulating.concurrency import concurrency, runs_of
 from mmworkload.simulating.estimate import Options
 from mmworkload.simulating.footprint import Fit, fits, memory_need
@@ -77,14 +77,14 @@ def simulate(
     store = (cache if isinstance(cache, Cache) else Cache()) if cache else None
     machines = {}
     for label, (spec, layers) in _by_machine(workload, system).items():
-        chosen = choose(simulator, spec, options)
+        asked = choices(simulator, spec, options)
         role_bits: dict[Role, int] = spec.bits if dtype is None else dict.fromkeys(ROLES, DTYPE_BITS[dtype])
-        machines[label] = _Machine(spec, chosen, role_bits, _as_run(layers, role_bits))
+        machines[label] = _Machine(spec, asked, role_bits, as_run(layers, role_bits))
     steps = _Steps(progress, sum(len(machine.unique) for machine in machines.values()))
     answers: dict[str, dict[str, Answer]] = {}
     hits = 0
     for label, machine in machines.items():
-        task = Questions(machine.arch, machine.chosen, options or Options(), workers, store, retry, steps)
+        task = Questions(machine.arch, machine.asked, options or Options(), workers, store, retry, steps)
         answers[label], known = task.answer(machine.unique)
         hits += known
         if not fallback:
@@ -117,7 +117,7 @@ def simulate(
     return Simulation(
         model=workload.name,
         simulator=_joined(machine.chosen.simulator.name for machine in used),
-        version=_joined(machine.chosen.version for machine in used),
+        version=_joined(_versions(machine, answers[label]) for label, machine in machines.items()),
         fidelity=_joined(str(machine.chosen.fidelity) for machine in used),
         choice=_joined(str(machine.chosen) for machine in used),
         arch=system.label,
@@ -151,13 +151,24 @@ class _Machine:
     layer's own problem."""
 
     arch: Architecture
-    chosen: Choice
+    asked: tuple[Choice, ...]
     bits: dict[Role, int]
     as_run: dict[str, Problem]
 
     @property
+    def chosen(self) -> Choice:
+        return self.asked[0]
+
+    @property
     def unique(self) -> dict[str, Problem]:
         return {problem.key: problem for problem in self.as_run.values()}
+
+
+def _versions(machine: _Machine, answers: Mapping[str, Answer]) -> str:
+    """Of the chosen simulator, as its answers say: recorded ones may be of several."""
+    name = machine.chosen.simulator.name
+    said = (answer.estimate.version for answer in answers.values() if answer.estimate.simulator == name)
+    return "; ".join(dict.fromkeys(said)) or machine.chosen.version
 
 
 class _Steps:
@@ -187,7 +198,9 @@ def _by_machine(workload: Workload, system: System) -> dict[str, tuple[Architect
     return found
 
 
-def _as_run(layers: Iterable[Layer], role_bits: dict[Role, int]) -> dict[str, Problem]:
+def as_run(layers: Iterable[Layer], role_bits: dict[Role, int]) -> dict[str, Problem]:
+    """The loop nests that the array runs, by the key of the layer's own problem: in the bits of the run, without the
+    mask, in canonical form."""
     found: dict[str, Problem] = {}
     for layer in layers:
         for work in layer.work:

@@ -17,6 +17,10 @@ from mmworkload.problem import Axis, Operand, Problem
 EFFORTS = ("quick", "normal", "thorough")
 
 
+class NotRecordedError(SimulationError):
+    """What answers from a store does not have this answer; another simulator may."""
+
+
 @dataclass(frozen=True)
 class Fidelity:
     """How faithfully a simulator can be told an architecture: ``exact``, ``approximate`` (what is lost) or

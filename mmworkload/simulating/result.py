@@ -177,8 +177,17 @@ class Simulation:
 
     @property
     def fallbacks(self) -> int:
-        """Layers with MAC work that the simulator could not answer and the roofline did."""
-        return sum(row.macs + row.outer_macs > 0 and row.simulator != self.simulator for row in self.layers)
+        """Layers with MAC work that the simulator could not answer, at least in part, and another did."""
+        return sum(self.fallbacks_by.values())
+
+    @property
+    def fallbacks_by(self) -> dict[str, int]:
+        """The same by who answered."""
+        found: dict[str, int] = {}
+        for row in self.layers:
+            if row.macs + row.outer_macs and row.simulator != self.simulator:
+                found[row.simulator] = found.get(row.simulator, 0) + 1
+        return found
 
     def stages(self) -> dict[str, Totals]:
         """Totals by stage, in order of first use."""

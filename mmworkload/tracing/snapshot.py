@@ -15,15 +15,20 @@ from mmworkload.graph import LayerGraph
 from mmworkload.plugins import packages
 
 
-def path_of(model: str) -> Path | None:
-    """The snapshot of ``workload/variant`` at its default batch, or None when there is none."""
+def snapshots() -> dict[str, Path]:
+    """``workload/variant`` to its snapshot, sorted by name, of all that are installed."""
     from importlib.resources import files
 
+    found: dict[str, Path] = {}
     for _, package in packages("mmworkload.shapes"):
-        candidate = Path(str(files(package))) / f"{model}.yaml"
-        if candidate.is_file():
-            return candidate
-    return None
+        root = Path(str(files(package)))
+        found.update((path.relative_to(root).with_suffix("").as_posix(), path) for path in root.rglob("*.yaml"))
+    return dict(sorted(found.items()))
+
+
+def path_of(model: str) -> Path | None:
+    """The snapshot of ``workload/variant`` at its default batch, or None when there is none."""
+    return snapshots().get(model)
 
 
 def write_all(folder: Path, only: Iterable[str] = ()) -> list[Path]:

@@ -11,8 +11,8 @@ import pytest
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
-EXTRAS = "-e '.[trace,zigzag,report,parquet]'"
-TEST_EXTRAS = "-e '.[trace,zigzag,report,parquet,test]'"
+EXTRAS = "-e '.[trace,zigzag,report]'"
+TEST_EXTRAS = "-e '.[trace,zigzag,report,test]'"
 
 
 @pytest.fixture

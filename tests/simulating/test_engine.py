@@ -83,7 +83,8 @@ def test_auto_takes_the_first_that_can_and_says_why_not_the_others(
 
     assert chosen.simulator is roofline
     assert str(chosen) == (
-        f"roofline {roofline.version()} (timeloop: not on this machine; zigzag: cannot be told small: no vector unit)"
+        f"roofline {roofline.version()} (timeloop: not on this machine; recorded: not installed; zigzag: cannot be told"
+        " small: no vector unit)"
     )
 
 
@@ -93,7 +94,7 @@ def test_auto_does_without_plug_ins_that_are_not_installed(
     known = {"roofline": simulators()["roofline"]}
     monkeypatch.setattr(choice, "simulators", lambda: known)
 
-    assert choose("auto", small).why == "timeloop: not installed; zigzag: not installed"
+    assert choose("auto", small).why == "timeloop: not installed; recorded: not installed; zigzag: not installed"
 
 
 def test_one_that_is_asked_for_and_cannot_run_is_an_error(small: Architecture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,20 +5,24 @@ from mmworkload.reporting.tables.coverage import coverage_tables
 from mmworkload.reporting.tables.export import export_tables, exports_tables
 from mmworkload.reporting.tables.listing import list_tables
 from mmworkload.reporting.tables.measure import measure_tables
+from mmworkload.reporting.tables.packs import added_tables, packs_tables, verified_tables
 from mmworkload.reporting.tables.show import show_tables
 from mmworkload.reporting.tables.simulate import simulate_tables
 from mmworkload.reporting.tables.validate import validate_tables
 from mmworkload.reporting.terminal import print_out
 
 __all__ = [
+    "added_tables",
     "comparison_tables",
     "coverage_tables",
     "export_tables",
     "exports_tables",
     "list_tables",
     "measure_tables",
+    "packs_tables",
     "print_out",
     "show_tables",
     "simulate_tables",
     "validate_tables",
+    "verified_tables",
 ]

@@ -1,0 +1,1 @@
+"""Recorded answers of simulators, as Parquet; written by ``mmworkload results add``."""
