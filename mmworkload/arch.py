@@ -105,7 +105,8 @@ class Architecture(_Strict):
 
     A GPU, a CPU and the native folder of a tool (``kind``) are told in the same terms as far as they go: peak,
     bandwidth and capacity for the closed form. They have no energy table: their energies are zero and count as not
-    known (:attr:`charged`). ``unified_memory`` when the DRAM is the host's too. ``native`` is the folder.
+    known (:attr:`charged`). ``unified_memory`` when the DRAM is the host's too; ``launch_us`` is what starting one
+    kernel costs at least, null where nobody measured it. ``native`` is the folder.
 
     ``overrides`` are the parameters that differ from the file, as ``path=value``; ``rescaled`` says of each figure that
     was estimated anew for them how (see :mod:`mmworkload.overriding`). Raises ArchitectureError through :func:`load`
@@ -123,6 +124,7 @@ class Architecture(_Strict):
     compute: Compute
     vector: VectorUnit
     unified_memory: bool = False
+    launch_us: float | None = Field(default=None, gt=0, le=10_000)
     native: str = ""
     overrides: tuple[str, ...] = ()
     rescaled: tuple[str, ...] = ()

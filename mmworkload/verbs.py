@@ -153,7 +153,11 @@ def machine(arch: Arch, how: Options) -> Architecture | System:
 
         own = {path: value for path, value in said.items() if is_path(path.rpartition(":")[2])}
         how["settings"] = {name: value for name, value in said.items() if name not in own}
-    return architecture(arch, dtype=how.get("dtype"), settings=own)
+    found = architecture(arch, dtype=how.get("dtype"), settings=own)
+    if how.get("dtype") == "tf32":
+        # A precision of units, not of tensors.
+        how["dtype"] = "float32"
+    return found
 
 
 def export(

@@ -30,7 +30,7 @@ from mmworkload.simulating.rows import Answer, layer_row
 from mmworkload.simulating.transfers import Transfer, transfers
 from mmworkload.system import System, require_stages
 
-DTYPE_BITS = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4}
+DTYPE_BITS = {"float64": 64, "float32": 32, "tf32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4}
 ARRAY_OPERATIONS = ("mac", "mul")
 
 
@@ -134,6 +134,7 @@ def simulate(
         cache_hits=hits,
         failures=sum(bool(answer.note) for found in answers.values() for answer in found.values()),
         seconds=time.monotonic() - start,
+        device_notes=tuple(note for machine in used for note in _device_notes(machine.arch)),
         assumptions=_assumptions(part.graph for part in traced.parts),
         fit=_fit(workload, used[0].arch, used[0].bits["input"]) if len(used) == 1 else None,
         transfers=_transfers(workload, system, forced_bits),
@@ -212,6 +213,14 @@ def as_run(layers: Iterable[Layer], role_bits: dict[Role, int]) -> dict[str, Pro
 
 def _joined(texts: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(texts))
+
+
+def _device_notes(arch: Architecture) -> list[str]:
+    """What to know of a GPU or CPU that is told in the terms of an accelerator."""
+    if arch.kind not in ("gpu", "cpu"):
+        return []
+    launch = "not known and not charged" if arch.launch_us is None else f"{arch.launch_us:.3g} us for each kernel"
+    return [f"{arch.name}: {arch.source}; starting a kernel is {launch}"]
 
 
 def _fit(workload: Workload, arch: Architecture, bits: int) -> Fit | None:

@@ -206,19 +206,26 @@ def transfer_cycles(bits: int, word_bits: int, words_per_cycle: float | None) ->
     return math.ceil(bits / (word_bits * Fraction(words_per_cycle).limit_denominator(10**6)))
 
 
-def floors(problem: Problem, arch: Architecture) -> Floors:
-    """The physical floors of one problem: MACs over array elements, compulsory bits over the DRAM's bandwidths
-    (reads and writes have their own and overlap)."""
+def dram_cycles(arch: Architecture, read_bits: int, write_bits: int) -> int:
+    """Cycles to read and write so much DRAM. An accelerator's ports for the two work at once, each at its bandwidth; a
+    GPU or CPU has one bus for both, and its bandwidth is the sum."""
     dram = arch.dram
+    if arch.kind in ("gpu", "cpu"):
+        return transfer_cycles(read_bits + write_bits, dram.word_bits, dram.read_bandwidth)
+    return max(
+        transfer_cycles(read_bits, dram.word_bits, dram.read_bandwidth),
+        transfer_cycles(write_bits, dram.word_bits, dram.write_bandwidth),
+    )
+
+
+def floors(problem: Problem, arch: Architecture) -> Floors:
+    """The physical floors of one problem: MACs over array elements, compulsory bits over the DRAM's bandwidths."""
     moved = {True: 0, False: 0}
     for operand in problem.operands:
         moved[operand.role == "output"] += compulsory_elements(problem, operand) * operand.bits
     return Floors(
         compute=-(-problem.macs // arch.elements),
-        memory=max(
-            transfer_cycles(moved[False], dram.word_bits, dram.read_bandwidth),
-            transfer_cycles(moved[True], dram.word_bits, dram.write_bandwidth),
-        ),
+        memory=dram_cycles(arch, moved[False], moved[True]),
     )
 
 

@@ -29,7 +29,7 @@ class LayerResult:
     macs, outer_macs: of the graph, whatever the precision.
     count: runs of loop nests in the layer (an LSTM: one per step); they follow each other.
     utilization: MACs (outer products included) over what the array could do in ``cycles``.
-    bound: ``compute``, ``memory`` or ``vector``: what the longest share of the layer waits for.
+    bound: ``compute``, ``memory``, ``vector`` or ``launch``: what the longest share of the layer waits for.
     energy_j: None when the simulator gives no energy.
     simulator: who answered (``roofline`` for layers without MAC work); several are joined by ``+``.
     floored_from: the cycles before a physical floor raised them, else None.
@@ -105,6 +105,7 @@ class Simulation:
     runs: loop nests over all layers; unique_problems: different ones, each simulated once; cache_hits: of those,
     answers that were known; failures: of those, ones that the simulator could not answer.
     seconds: wall-clock time of this simulation.
+    device_notes: what to know of a GPU or CPU: where its figures are from, and whether launches are charged.
     assumptions: notes of the model, assumptions of its layers, and what was left to the host.
     """
 
@@ -127,6 +128,7 @@ class Simulation:
     failures: int
     seconds: float
     assumptions: tuple[str, ...] = ()
+    device_notes: tuple[str, ...] = ()
     fit: Fit | None = None
     transfers: tuple[Transfer, ...] = ()
     estimates: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
@@ -264,6 +266,7 @@ class Simulation:
             "floored": self.floored,
             "fallbacks": self.fallbacks,
             "seconds": self.seconds,
+            "device_notes": list(self.device_notes),
             "assumptions": list(self.assumptions),
             "fit": None if self.fit is None else {**asdict(self.fit), "fits": self.fit.fits},
             "transfers": [asdict(item) for item in self.transfers],

@@ -9,7 +9,7 @@ from mmworkload.arch import Architecture
 from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer, Tensor
 from mmworkload.simulating.energy import transfer_j
-from mmworkload.simulating.estimate import transfer_cycles
+from mmworkload.simulating.estimate import dram_cycles
 
 ENCODER = "encoder/"
 
@@ -162,9 +162,4 @@ def on_chip(graph: LayerGraph, arch: Architecture, bits: int) -> OnChip | None:
 
 def _floor_cycles(layer: Layer, arch: Architecture, moved: tuple[int, int]) -> int:
     array = sum(-(-work.problem.points // arch.elements) * work.count for work in layer.work)
-    dram = arch.dram
-    memory = max(
-        transfer_cycles(moved[0], dram.word_bits, dram.read_bandwidth),
-        transfer_cycles(moved[1], dram.word_bits, dram.write_bandwidth),
-    )
-    return max(array, -(-layer.vector_ops // arch.vector.lanes), memory)
+    return max(array, -(-layer.vector_ops // arch.vector.lanes), dram_cycles(arch, *moved))

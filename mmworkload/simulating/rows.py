@@ -76,6 +76,13 @@ class _Sum:
         roles = self.traffic_bytes.setdefault(level, {})
         roles[role] = roles.get(role, 0) + size
 
+    def add_launches(self, count: int) -> None:
+        if self.arch.launch_us is not None:
+            cycles = round(self.arch.launch_us * self.arch.clock_mhz) * count
+            self.cycles += cycles
+            self.raw_cycles += cycles
+            self.shares["launch"] += cycles
+
     def _add_energy(self, energy_j: Mapping[str, float], times: int) -> None:
         for component, joules in energy_j.items():
             self.energy_j[component] = self.energy_j.get(component, 0.0) + joules * times
@@ -111,6 +118,8 @@ def layer_row(
     # What the layer moves beyond the operands of its loop nests: all of it without any, else a bias or a mask.
     own_read, own_written = moved_bits(part.graph, layer, bits)
     total.add_vector(layer.vector_ops, max(0, own_read - nests_read), max(0, own_written - nests_written))
+    # Each loop nest is a kernel, and a layer is one at least.
+    total.add_launches(max(1, sum(work.count for work in layer.work)))
     if layer.dead:
         notes.append("no output depends on it")
     energy_j = {} if total.no_energy else total.energy_j

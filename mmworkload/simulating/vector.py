@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mmworkload.arch import Architecture
 from mmworkload.simulating.energy import PICO, leakage_j, transfer_j
-from mmworkload.simulating.estimate import transfer_cycles
+from mmworkload.simulating.estimate import dram_cycles
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,8 @@ class VectorCost:
 
 def vector_cost(arch: Architecture, operations: int, read_bits: int = 0, write_bits: int = 0) -> VectorCost:
     """The cost of so many elementwise operations on data that come from DRAM and go back to it."""
-    dram = arch.dram
     compute = -(-operations // arch.vector.lanes)
-    memory = max(
-        transfer_cycles(read_bits, dram.word_bits, dram.read_bandwidth),
-        transfer_cycles(write_bits, dram.word_bits, dram.write_bandwidth),
-    )
+    memory = dram_cycles(arch, read_bits, write_bits)
     cycles = max(compute, memory)
     energy = {
         next(iter(arch.levels)): transfer_j(arch, next(iter(arch.levels)), read_bits=read_bits, write_bits=write_bits),

@@ -115,6 +115,7 @@ def directory(tmp_path: Path) -> Path:
 def test_without_the_tool_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if not (Path(path) / "pytimeloop").exists()])
+    monkeypatch.setenv("PATH", str(tmp_path))
 
     reason = SIMULATOR.unavailable()
 

@@ -292,6 +292,34 @@ def test_simulate_names_who_answered_and_the_precision(case: Any, lines: Any) ->
     assert row(printed, "total")[1:4] == ["12", "41.6", "k"]
 
 
+def test_simulate_shows_the_modalities_on_several_accelerators(case: Any, lines: Any) -> None:
+    printed = lines(simulate_tables(case.simulation))
+    found = case.simulation.concurrency
+
+    assert found is not None
+    table = between(printed, "Modalities on several accelerators", "idle:")
+    assert [line[0] for line in (item.split() for item in table) if line[0].isdigit()] == ["1", "2", "3"]
+    assert " ".join(table[0].split()[3:]) == f"1.00{TIMES} 0.0 % 0.0 % audio image + audio + (mixed)"
+    assert table[1].split()[3] == f"{found.accelerators[1].speedup:.2f}{TIMES}"
+    assert "image + (mixed), audio" in table[1]
+    image, audio = between(printed, "Slack with 3 accelerators", "Slower")
+    assert image.split()[5] == f"{found.modalities['image'].slowdown:.2f}{TIMES}"
+    assert audio.split()[3:8] == ["0", "s", f"1.00{TIMES}", "100.0", "%"]
+    assert f"{100 * found.saving_share:.1f} % of all energy" in " ".join(printed)
+
+
+def test_simulate_says_when_no_slack_saves_energy_and_leaves_energies_out(case: Any, lines: Any) -> None:
+    found = case.simulation.concurrency
+    even = lines(simulate_tables(replace(case.simulation, concurrency=replace(found, saving_j=0.0))))
+    bare = lines(simulate_tables(replace(case.simulation, concurrency=replace(found, saving_j=None))))
+    none = lines(simulate_tables(replace(case.simulation, concurrency=None)))
+
+    assert "No modality has slack in which a slower clock saves energy." in even
+    assert bare[bare.index("Slack with 3 accelerators") + 1].split() == ["modality", "latency", "slack", "may", "take"]
+    assert not any("slower clock" in line.lower() for line in bare)
+    assert not any(line.startswith(("Slack", "Modalities")) for line in none)
+
+
 def test_validate_shows_both_shares_and_marks_dead_layers(case: Any, lines: Any) -> None:
     printed = lines(validate_tables(case.validation))
     sides = next(item.sides for item in case.validation.stages if item.name == "head")

@@ -112,6 +112,12 @@ def make_row(name: str, seconds: float) -> LayerResult:
         simulator="mapper" if MACS.get(name) and name != "head" else "roofline",
         floored_from=10 if name == "audio" else None,
         note="slow" if name == "audio" else "",
+        arch="toy",
+        energy_basis="",
+        energy_by_component_j={},
+        traffic_bytes={},
+        includes=(),
+        problems=(),
     )
 
 
@@ -129,7 +135,6 @@ def make_simulation(times: dict[str, float] = SIMULATED, **changes: Any) -> Simu
         traced_dtype="float32",
         layers=tuple(make_row(name, seconds) for name, seconds in times.items()),
         critical_path_s=18.0,
-        energy_by_component_j={},
         on_chip=None,
         runs=3,
         unique_problems=3,

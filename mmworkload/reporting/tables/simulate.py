@@ -105,6 +105,7 @@ def _caveats(simulation: Simulation) -> list[str]:
     if simulation.fallbacks:
         others = ", ".join(f"{name} for {count}" for name, count in simulation.fallbacks_by.items())
         lines.append(f"{simulation.simulator} has no answer for {plural(simulation.fallbacks, 'layer')}; {others} has")
+    lines += simulation.device_notes
     lines += [f"energies are {text}" for text in dict.fromkeys(row.energy_basis for row in simulation.layers) if text]
     if simulation.floored:
         lines.append(f"{plural(simulation.floored, 'layer')} raised to a physical bound, which the simulator undercut")
