@@ -1,8 +1,9 @@
 """What deduplication, workers and the cache are worth, on the same graphs in one process.
 
-``python benchmarks/simulating.py [MODEL ...]``; a model is a name or a saved graph. Prints how many loop nests the
-layers run and how many are different, then the seconds of a simulation with one worker, with two, and with every answer
-in the cache: median and quartiles, of the ratios too.
+``python benchmarks/simulating.py [MODEL ...]``; a model is a name or a saved graph. Prints, for the whole zoo, layers
+with loop nests over unique problems; then, for each model, how many loop nests its layers run and how many are
+different, the seconds of a simulation with one worker, with two, and with every answer in the cache, and what share of
+the two workers' time was spent inside the simulator: median and quartiles, of the ratios too.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import mmworkload
 from mmworkload.arch import load
+from mmworkload.graph import LayerGraph
 from mmworkload.simulating.cache import Cache
 from mmworkload.simulating.choice import choose
 from mmworkload.simulating.engine import simulate
 from mmworkload.simulating.estimate import EFFORTS, Options
 from mmworkload.simulating.result import Simulation
+from mmworkload.tracing.snapshot import snapshots
 
 MODELS = ("mujoco-push/late", f"{Path(__file__).resolve().parent / 'models.py'}:bert_base")
 
@@ -31,6 +34,20 @@ def spread(values: list[float]) -> str:
     return f"{middle:.2f} [{low:.2f} {high:.2f}]"
 
 
+def zoo() -> None:
+    """Layers with loop nests over unique problems, of every workload's snapshot."""
+    layers, nests, unique = 0, 0, set()
+    for path in snapshots().values():
+        graph = LayerGraph.load(path)
+        layers += sum(bool(layer.work) for layer in graph)
+        nests += sum(work.count for layer in graph for work in layer.work)
+        unique |= set(graph.problems)
+    print(
+        f"zoo: {len(snapshots())} workloads, {layers:,} layers with {nests:,} loop nests, {len(unique):,} unique problems:"
+        f" {layers / len(unique):.1f} layers and {nests / len(unique):.1f} loop nests a problem"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=MODELS, metavar="MODEL")
@@ -39,11 +56,12 @@ def main() -> None:
     parser.add_argument("--effort", default="normal", choices=EFFORTS)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    zoo()
     arch = load(options.arch)
     print(f"simulator {choose(options.simulator, arch)}; effort {options.effort}; {options.repeats} repeats")
     counts, timings = (
         ("layers", "runs", "unique"),
-        ("1 worker s", "2 workers s", "warm s", "1 over 2", "cold over warm"),
+        ("1 worker s", "2 workers s", "warm s", "busy share", "1 over 2", "cold over warm"),
     )
     print(f"{'model':20}", *(f"{name:>7}" for name in counts), *(f"{name:>20}" for name in timings))
     for name in options.models:
@@ -59,18 +77,21 @@ def main() -> None:
                 options=Options(effort=options.effort),
             )
 
-        seconds: dict[str, list[float]] = {"one": [], "two": [], "warm": []}
+        seconds: dict[str, list[float]] = {"one": [], "two": [], "warm": [], "busy": []}
         for _ in range(options.repeats):
             with tempfile.TemporaryDirectory() as folder:
                 # Alternating, so that a busy moment of the machine meets all of them.
                 seconds["one"].append(run(Path(folder) / "one", 1).seconds)
-                seconds["two"].append(run(Path(folder) / "two", 2).seconds)
+                cold = run(Path(folder) / "two", 2)
+                seconds["two"].append(cold.seconds)
+                inside = {id(item): item.seconds for item in cold.estimates.values()}
+                seconds["busy"].append(sum(inside.values()) / (2 * cold.seconds))
                 warm = run(Path(folder) / "two", 2)
                 seconds["warm"].append(warm.seconds)
         columns = [
             *seconds.values(),
             [one / two for one, two in zip(seconds["one"], seconds["two"], strict=True)],
-            [cold / warm for cold, warm in zip(seconds["two"], seconds["warm"], strict=True)],
+            [whole / rest for whole, rest in zip(seconds["two"], seconds["warm"], strict=True)],
         ]
         print(
             f"{str(name).rsplit('/', 1)[-1] if ':' in str(name) else name!s:20}",

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mmworkload.files import write_atomic
 from mmworkload.graph import StageTotals
 from mmworkload.models import Family, Parameter, Variant, families
 from mmworkload.reporting.about import input_in_words, setting_in_words
+from mmworkload.reporting.markdown import literal, table
 from mmworkload.reporting.sizes import Sizes, sizes_of
 from mmworkload.reporting.units import GAP, plural, si
 
@@ -52,21 +52,21 @@ def _overview(known: Mapping[str, Family], found: Mapping[str, Mapping[str, Size
         rows.append(
             [
                 f"[{name}](#{name})",
-                _text(family.description),
-                ", ".join(map(_text, modalities)) or GAP,
+                literal(family.description),
+                ", ".join(map(literal, modalities)) or GAP,
                 str(len(family.variants)),
                 f"`{family.variants[0].name}`",
                 si(first.totals.macs if first else None),
                 si(first.totals.params if first else None),
             ]
         )
-    yield _table(["<workload", "<what it does", "<modalities", ">variants", "<default", ">MACs", ">parameters"], rows)
+    yield table(["<workload", "<what it does", "<modalities", ">variants", "<default", ">MACs", ">parameters"], rows)
 
 
 def _family(name: str, family: Family, sizes: Mapping[str, Sizes | None]) -> Iterator[str]:
     yield f"## {name}"
-    yield f"{_sentence(_text(family.description))}"
-    dataset = f"[{_text(family.dataset)}]({family.dataset_url})" if family.dataset_url else _text(family.dataset)
+    yield f"{_sentence(literal(family.description))}"
+    dataset = f"[{literal(family.dataset)}]({family.dataset_url})" if family.dataset_url else literal(family.dataset)
     lines = [f"- Data set: {dataset}"] if dataset else []
     lines.append(f"- Batch: {family.default_batch}")
     yield "\n".join(lines)
@@ -88,29 +88,31 @@ def _variants(name: str, family: Family, sizes: Mapping[str, Sizes | None]) -> s
             [
                 f"`{name}/{item.name}`" + (", *stand-in*" if item.stand_ins else ""),
                 ", ".join(f"`{alias}`" for alias in item.aliases),
-                _text(inputs),
+                literal(inputs),
                 "yes" if item.preprocess else "",
-                _text(item.source),
+                literal(item.source),
             ]
         )
-    return _table(["<name", "<further names", "<inputs", "<`--end-to-end`", "<source"], rows)
+    return table(["<name", "<further names", "<inputs", "<`--end-to-end`", "<source"], rows)
 
 
 def _remarks(family: Family) -> Iterator[str]:
     """Notes and stand-ins, each once with the variants that it is about."""
     for title, remarks in (
-        ("Notes", _by_text(family, lambda item: [item.notes] if item.notes else [])),
-        ("Stand-ins", _by_text(family, lambda item: item.stand_ins)),
+        ("Notes", _byliteral(family, lambda item: [item.notes] if item.notes else [])),
+        ("Stand-ins", _byliteral(family, lambda item: item.stand_ins)),
     ):
         if remarks:
-            lines = [f"- {', '.join(f'`{name}`' for name in names)}: {_text(text)}" for text, names in remarks.items()]
+            lines = [
+                f"- {', '.join(f'`{name}`' for name in names)}: {literal(text)}" for text, names in remarks.items()
+            ]
             yield f"{title}:\n\n" + "\n".join(lines)
 
 
 def _figures(family: Family, sizes: Mapping[str, Sizes | None]) -> Iterator[str]:
     """Ratios from papers beside ours."""
     lines = [
-        f"- `{item.name}`: {_text(figure.beside(size.stages))}"
+        f"- `{item.name}`: {literal(figure.beside(size.stages))}"
         for item in family.variants
         for figure in item.figures
         if (size := sizes[item.name]) is not None
@@ -119,7 +121,7 @@ def _figures(family: Family, sizes: Mapping[str, Sizes | None]) -> Iterator[str]
         yield "Beside the papers:\n\n" + "\n".join(lines)
 
 
-def _by_text(family: Family, texts: Callable[[Variant], Iterable[str]]) -> dict[str, list[str]]:
+def _byliteral(family: Family, texts: Callable[[Variant], Iterable[str]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for item in family.variants:
         for text in texts(item):
@@ -143,13 +145,13 @@ def _parameters(family: Family) -> Iterator[str]:
             [
                 f"`{key}`",
                 f"`{setting_in_words(parameter.default)}`",
-                _text(parameter.bounds),
-                _text(parameter.help),
+                literal(parameter.bounds),
+                literal(parameter.help),
                 "all" if everywhere else ", ".join(f"`{variant}`" for variant in variants),
             ]
         )
     yield "Parameters (`--set NAME=VALUE`):"
-    yield _table(["<name", "<default", "<bounds", "<what it is", "<of"], rows)
+    yield table(["<name", "<default", "<bounds", "<what it is", "<of"], rows)
 
 
 def _stages(
@@ -171,25 +173,7 @@ def _stages(
         cells = [f"{part(size.stages[stage]):,}" if stage in size.stages else "" for stage in stages]
         rows.append([f"`{variant}`", f"{total(size):,}", *cells])
     yield f"### {title} of {name}"
-    yield _table(["<variant", ">total", *(f">{_text(stage or '(none)')}" for stage in stages)], rows)
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown; each of ``columns`` begins with ``<`` or ``>``, its alignment."""
-    lines = [
-        "| " + " | ".join(column[1:] for column in columns) + " |",
-        "|" + "|".join("---:" if column[0] == ">" else "---" for column in columns) + "|",
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]
-    return "\n".join(lines)
-
-
-def _text(text: str) -> str:
-    """``text`` so that Markdown takes it literally, but for what stands between back-ticks."""
-    parts = text.split("`")
-    # An underscore within a word is literal as it is.
-    parts[::2] = [re.sub(r"[\\*<[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", part) for part in parts[::2]]
-    return "`".join(parts).replace("|", "\\|").replace("\n", " ")
+    yield table(["<variant", ">total", *(f">{literal(stage or '(none)')}" for stage in stages)], rows)
 
 
 def _sentence(text: str) -> str:
