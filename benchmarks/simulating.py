@@ -43,7 +43,7 @@ def zoo() -> None:
         nests += sum(work.count for layer in graph for work in layer.work)
         unique |= set(graph.problems)
     print(
-        f"zoo: {len(snapshots())} workloads, {layers:,} layers with {nests:,} loop nests, {len(unique):,} unique problems:"
+        f"zoo: {len(snapshots())} workloads, {layers:,} layers with {nests:,} loop nests, {len(unique):,} problems:"
         f" {layers / len(unique):.1f} layers and {nests / len(unique):.1f} loop nests a problem"
     )
 
