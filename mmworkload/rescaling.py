@@ -19,8 +19,9 @@ from mmworkload.plugins import plugins
 EstimatorName = Literal["auto", "accelergy", "law"]
 
 _LAW = Law()
-# What the figures of a component are called in a sentence, in the order of Figures.
+# In the order of Figures.
 _LEVEL_FIGURES = ("energy.read_pj", "energy.write_pj", "energy.leak_pj_per_cycle", "area_um2")
+# What changes along with parameters, and what it is called in a sentence.
 _NAMES = {
     "read_pj": "read",
     "write_pj": "write",

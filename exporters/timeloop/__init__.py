@@ -3,10 +3,13 @@
 Our dimension letters are Timeloop's (see :mod:`.terms`); a problem always has the data spaces Weights, Inputs, Outputs.
 """
 
+from mmworkload.exporters.timeloop.accelergy import ENERGY_ESTIMATOR
 from mmworkload.exporters.timeloop.exporter import TimeloopExporter
+from mmworkload.exporters.timeloop.native import as_architecture
 from mmworkload.exporters.timeloop.simulator import TimeloopSimulator
 
 EXPORTER = TimeloopExporter()
 SIMULATOR = TimeloopSimulator()
+NATIVE = as_architecture
 
-__all__ = ["EXPORTER", "SIMULATOR"]
+__all__ = ["ENERGY_ESTIMATOR", "EXPORTER", "NATIVE", "SIMULATOR"]

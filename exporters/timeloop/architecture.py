@@ -27,7 +27,7 @@ _RESERVED = {
     "spec",
 }
 # Larger than any number of dimensions: "all loops before this index go to X".
-_ALL_ON_X, _ALL_ON_Y = 99, 0
+ALL_ON_X, ALL_ON_Y = 99, 0
 _EXPONENT_BITS = {16: 5, 32: 8, 64: 11}
 
 
@@ -59,12 +59,13 @@ def arch_text(arch: Architecture) -> str:
         lines += _fanout(container, mesh, instances, dims)
     for name in arch.inner_levels:
         lines += _level(name, arch.levels[name])
-    attributes = mapping(_compute_attributes(arch.compute))
+    attributes = mapping(compute_attributes(arch.compute))
     lines += ["  - !Component", f"    name: {MAC}", f"    class: {arch.compute.kind}", f"    attributes: {attributes}"]
     return "\n".join(lines) + "\n"
 
 
-def _compute_attributes(compute: Compute) -> dict[str, object]:
+def compute_attributes(compute: Compute) -> dict[str, object]:
+    """What the compute unit's class wants to know."""
     attributes: dict[str, object] = {"width": compute.bits, "datawidth": compute.bits}
     if compute.kind == "fpmac":
         # Accelergy's estimator wants the two apart and counts the sign with the mantissa.
@@ -73,7 +74,8 @@ def _compute_attributes(compute: Compute) -> dict[str, object]:
     return attributes
 
 
-def _level(name: str, level: Level) -> list[str]:
+def level_attributes(level: Level) -> dict[str, object]:
+    """What the class of ``level`` wants to know; bandwidths in words a cycle."""
     attributes: dict[str, object] = {}
     if level.kind == "dram":
         attributes["type"] = level.technology or "LPDDR4"
@@ -85,22 +87,35 @@ def _level(name: str, level: Level) -> list[str]:
         attributes["read_bandwidth"] = level.read_bandwidth
     if level.write_bandwidth is not None:
         attributes["write_bandwidth"] = level.write_bandwidth
+    return attributes
+
+
+def data_spaces(level: Level) -> dict[str, list[Word]]:
+    """``keep`` and ``bypass`` of a level, each only where it names something."""
     kept = [DATA_SPACES[role] for role in DATA_SPACES if role in level.holds]
     passed = [DATA_SPACES[role] for role in DATA_SPACES if role not in level.holds]
-    data_spaces = {key: words(names) for key, names in (("keep", kept), ("bypass", passed)) if names}
+    return {key: words(names) for key, names in (("keep", kept), ("bypass", passed)) if names}
+
+
+def axis_factors(allowed: tuple[str, ...]) -> dict[str, int]:
+    """Factor 1 for the common dimensions that an array axis does not take."""
+    return {dim: 1 for dim in DIMS if dim not in allowed}
+
+
+def _level(name: str, level: Level) -> list[str]:
     return [
         "  - !Component",
         f"    name: {name}",
         f"    class: {CLASSES[level.kind]}",
-        f"    attributes: {mapping(attributes)}",
-        f"    constraints: {mapping({'dataspace': data_spaces})}",
+        f"    attributes: {mapping(level_attributes(level))}",
+        f"    constraints: {mapping({'dataspace': data_spaces(level)})}",
     ]
 
 
 def _fanout(container: str, mesh: str, instances: int, dims: tuple[str, ...]) -> list[str]:
-    refused = [Word(f"{dim}=1") for dim in DIMS if dim not in dims]
+    refused = [Word(f"{dim}={factor}") for dim, factor in axis_factors(dims).items()]
     spatial: dict[str, object] = {"factors": refused} if refused else {}
-    spatial["split"] = _ALL_ON_X if container == ARRAY_X else _ALL_ON_Y
+    spatial["split"] = ALL_ON_X if container == ARRAY_X else ALL_ON_Y
     return [
         "  - !Container",
         f"    name: {container}",

@@ -6,8 +6,11 @@
     ert.yaml art.yaml                                       the architecture's own energies and areas
     problems/<name>.yaml                                    one for each unique problem
     constraints/<name>.yaml                                 how that problem fills the array
+    v0.3/arch.yaml v0.3/constraints/<name>.yaml             both for timeloop-mapper without its front end
     expected.json                                           what a right answer must report
     run.py                                                  runs them all and checks the answers
+
+A native folder is exported as it is (``native/``), without what stands for an architecture of ours.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ from pathlib import Path
 from mmworkload.arch import Architecture
 from mmworkload.errors import ArchitectureError
 from mmworkload.exporters.provenance import provenance
-from mmworkload.exporters.timeloop import run
+from mmworkload.exporters.timeloop import bare, run
 from mmworkload.exporters.timeloop.architecture import arch_text, fidelity
 from mmworkload.exporters.timeloop.energy_tables import area_text, energy_text
+from mmworkload.exporters.timeloop.native import NativeArchitecture, read_native
 from mmworkload.exporters.timeloop.padding import difference, pad
 from mmworkload.exporters.timeloop.problem_file import describe, problem_name, problem_text, refusal
 from mmworkload.exporters.timeloop.settings import components_text, mapper_text, variables_text
@@ -31,6 +35,7 @@ from mmworkload.exporting import Export, ManifestRow
 from mmworkload.files import write_atomic
 from mmworkload.graph import Workload
 from mmworkload.problem import Problem
+from mmworkload.simulating.estimate import Fidelity
 
 _RUN_COMMAND = "python run.py"
 
@@ -40,18 +45,20 @@ class TimeloopExporter:
 
     name = "timeloop"
     description = "Timeloop and Accelergy, input format 0.4: one problem file for each unique problem"
+    kinds = ("accelerator", "native")
 
     def export(self, workload: Workload, arch: Architecture, directory: Path, versions: dict[str, str]) -> Export:
         """Writes all files under ``directory``; a second call writes the same bytes.
 
-        Raises ArchitectureError when Timeloop cannot be told ``arch``.
+        Raises ArchitectureError when Timeloop cannot be told ``arch`` or a native folder cannot be read.
         """
-        told = fidelity(arch)
+        native = read_native(Path(arch.native)) if arch.kind == "native" else None
+        told = Fidelity("exact") if native else fidelity(arch)
         if told.level == "refused":
             raise ArchitectureError(f"{arch.name}: {'; '.join(told.lost)}")
         head = comment(provenance(workload, arch, versions, "Timeloop v0.4"))
         users = _users(workload)
-        files = _shared_files(arch)
+        files = _native_files(native) if native else _shared_files(arch)
         expected = {}
         for problem, layers in users.values():
             if refusal(problem):
@@ -59,13 +66,15 @@ class TimeloopExporter:
             name = problem_name(problem)
             about = describe(problem, layers)
             files[f"problems/{name}.yaml"] = about + problem_text(problem)
-            files[f"constraints/{name}.yaml"] = (
-                _constraints_about(problem, arch) + about + constraints_text(problem, arch)
-            )
+            if not native:
+                files[f"constraints/{name}.yaml"] = (
+                    _constraints_about(problem, arch) + about + constraints_text(problem, arch)
+                )
+                files[f"v0.3/constraints/{name}.yaml"] = about + bare.constraints_text(problem, arch)
             footprints = {operand.name: problem.footprint(operand) for operand in problem.operands}
             expected[name] = {"macs": problem.macs, "footprints": footprints}
         for name, text in files.items():
-            write_atomic(directory / name, head + text)
+            write_atomic(directory / name, text if name.startswith("native/") else head + text)
         write_atomic(directory / "expected.json", json.dumps(expected, indent=1, sort_keys=True) + "\n")
         script = Path(run.__file__).read_text(encoding="utf-8")
         shebang, _, body = script.partition("\n")
@@ -106,6 +115,14 @@ def _shared_files(arch: Architecture) -> dict[str, str]:
             ]
         )
         + arch_text(arch),
+        "v0.3/arch.yaml": comment(
+            [
+                "What timeloop-mapper reads by itself:",
+                "timeloop-mapper v0.3/arch.yaml mapper.yaml ert.yaml art.yaml problems/NAME.yaml"
+                " v0.3/constraints/NAME.yaml",
+            ]
+        )
+        + bare.arch_text(arch),
         "components.yaml": comment(
             ["No compound components are needed: DRAM, SRAM, regfile and mac are primitives of Accelergy's plug-ins."]
         )
@@ -122,6 +139,12 @@ def _shared_files(arch: Architecture) -> dict[str, str]:
         + energy_text(arch),
         "art.yaml": comment(["um^2 of one instance; from the architecture's spec."]) + area_text(arch),
     }
+
+
+def _native_files(native: NativeArchitecture) -> dict[str, str]:
+    """The folder's files as they are, and our mapper where it has none."""
+    files = {f"native/{name}": text for name, text in native.files.items()}
+    return files if "mapper" in native.sections else {**files, "mapper.yaml": mapper_text("normal")}
 
 
 def _users(workload: Workload) -> dict[str, tuple[Problem, list[str]]]:

@@ -33,6 +33,11 @@ def pad(problem: Problem, arch: Architecture) -> Problem:
     return needed
 
 
+def pad_primes(problem: Problem) -> Problem:
+    """:func:`pad` for an array of which nothing is known: only what cannot be cut into tiles is enlarged."""
+    return _padded(problem, _UNTILEABLE)
+
+
 def difference(problem: Problem, padded: Problem) -> str:
     """``M 197 to 198, N 197 to 198``; empty when nothing was enlarged."""
     changed = [(dim, extent, padded.extents[dim]) for dim, extent in problem.dims if padded.extents[dim] != extent]

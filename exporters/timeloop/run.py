@@ -24,6 +24,7 @@ from pathlib import Path
 
 SHARED = ("arch.yaml", "components.yaml", "variables.yaml", "mapper.yaml")
 TABLES = ("ert.yaml", "art.yaml")
+BINARY_SHARED = ("v0.3/arch.yaml", "mapper.yaml", *TABLES)
 COLUMNS = ("problem", "status", "cycles", "energy_uj", "utilization_percent", "seconds")
 
 
@@ -36,6 +37,17 @@ def map_problem(output: Path, inputs: list[str]) -> int:
     # Our own checks read the outputs: the front end's reader fails when Accelergy did not run.
     log = str(output / "timeloop-mapper.log")
     process = timeloop.call_mapper(specification, output_dir=str(output), log_to=log, return_proc=True)
+    return int(process.wait())
+
+
+def estimate(output: Path, inputs: list[str]) -> int:
+    """Runs Accelergy alone on ``inputs``: ERT.yaml and ART.yaml in ``output``; its return code."""
+    import pytimeloop.timeloopfe.v4 as timeloop
+
+    output.mkdir(parents=True, exist_ok=True)
+    specification = timeloop.Specification.from_yaml_files(*inputs)
+    log = str(output / "timeloop-mapper.accelergy.log")
+    process = timeloop.call_accelergy_verbose(specification, output_dir=str(output), log_to=log, return_proc=True)
     return int(process.wait())
 
 
@@ -86,14 +98,13 @@ def reason(output: Path) -> str:
     return f"no result; see the logs in {output}"
 
 
-def run_limited(output: Path, inputs: list[Path], limit_s: float) -> None:
+def run_limited(output: Path, command: list[str], limit_s: float) -> None:
     """One problem in a process group of its own. TimeoutError when it ran past the limit and was killed."""
     # Results of an earlier run would pass for those of one that fails.
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    command = [sys.executable, __file__, "--child", str(output), *map(str, inputs)]
     with open(output / "front-end.log", "w") as log:  # noqa: PTH123
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(command, cwd=output, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             process.wait(limit_s)
         except subprocess.TimeoutExpired:
@@ -104,26 +115,38 @@ def run_limited(output: Path, inputs: list[Path], limit_s: float) -> None:
                 process.wait()
 
 
-def run_all(folder: Path, names: list[str], limit_s: float, accelergy: bool) -> int:
+def command_for(folder: Path, name: str, output: Path, energies: str) -> list[str]:
+    """What runs a problem: the front end, or with ``binary`` the mapper alone on the files of form 0.3."""
+    binary = energies == "binary"
+    shared = BINARY_SHARED if binary else SHARED if energies == "accelergy" else (*SHARED, *TABLES)
+    # An architecture of Timeloop's own files, whose energies are Accelergy's.
+    shared = (*shared, *sorted(f"native/{path.name}" for path in (folder / "native").glob("*")))
+    own = [f"problems/{name}.yaml", f"{'v0.3/' if binary else ''}constraints/{name}.yaml"]
+    # Whoever deletes a constraints file leaves the search free on the array.
+    inputs = [str(folder / file) for file in (*shared, *own) if (folder / file).is_file()]
+    return ["timeloop-mapper", *inputs] if binary else [sys.executable, __file__, "--child", str(output), *inputs]
+
+
+def run_all(folder: Path, names: list[str], limit_s: float, energies: str) -> int:
     """Runs the problems called ``names`` (all when empty), writes ``outputs/results.csv``; 0 when all succeeded."""
     expected = json.loads((folder / "expected.json").read_text())
     unknown = sorted(set(names) - set(expected))
     if unknown:
         print(f"no such problem: {', '.join(unknown)}", file=sys.stderr)
         return 2
-    if accelergy and " " in str(folder):
+    native = (folder / "native").is_dir()
+    if energies == "binary" and native:
+        print("timeloop-mapper alone cannot read this architecture", file=sys.stderr)
+        return 2
+    if (energies == "accelergy" or native) and " " in str(folder):
         print("Accelergy cannot run in a path with spaces; move this folder", file=sys.stderr)
         return 2
     rows = []
     for name in names or sorted(expected):
-        own = [folder / kind / f"{name}.yaml" for kind in ("problems", "constraints")]
-        shared = [folder / file for file in (SHARED if accelergy else (*SHARED, *TABLES))]
-        # Whoever deletes a constraints file leaves the search free on the array.
-        inputs = [file for file in (*shared, *own) if file.is_file()]
         output, start = folder / "outputs" / name, time.time()
         row = {"problem": name, "status": "ok"}
         try:
-            run_limited(output, inputs, limit_s)
+            run_limited(output, command_for(folder, name, output, energies), limit_s)
             row.update(check(output, expected[name]))
         except (ValueError, TimeoutError) as error:
             row["status"] = str(error)
@@ -138,19 +161,35 @@ def run_all(folder: Path, names: list[str], limit_s: float, accelergy: bool) -> 
 
 
 def main() -> int:
+    # Python puts a script's own folder first; no file beside this one may pass for a module of the tools.
+    sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent]
     if sys.argv[1:2] == ["--child"]:
         return map_problem(Path(sys.argv[2]), sys.argv[3:])
+    if sys.argv[1:2] == ["--estimate"]:
+        return estimate(Path(sys.argv[2]), sys.argv[3:])
     if sys.argv[1:] == ["--versions"]:
         print(json.dumps(versions()))
         return 0
     parser = argparse.ArgumentParser(description="Runs the exported problems through Timeloop.")
     parser.add_argument("problem", nargs="*", help="names of problems (files in problems/ without .yaml); default: all")
     parser.add_argument("--limit", type=float, default=600, help="seconds for one problem (default 600)")
-    parser.add_argument(
-        "--accelergy", action="store_true", help="let Accelergy estimate energies instead of the architecture's own"
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--accelergy",
+        dest="energies",
+        action="store_const",
+        const="accelergy",
+        help="let Accelergy estimate energies instead of the architecture's own",
+    )
+    ways.add_argument(
+        "--binary",
+        dest="energies",
+        action="store_const",
+        const="binary",
+        help="run timeloop-mapper alone, without its front end, on the files of form 0.3",
     )
     options = parser.parse_args()
-    return run_all(Path(__file__).resolve().parent, options.problem, options.limit, options.accelergy)
+    return run_all(Path(__file__).resolve().parent, options.problem, options.limit, options.energies or "own")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,25 @@
-"""The simulator: one problem through Timeloop's mapper, charged with the architecture's own energies."""
+"""The simulator: one problem through Timeloop's mapper, charged with the architecture's own energies.
+
+A native folder has no energies of its own; they come from Accelergy, once (:mod:`.native_energies`).
+"""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib.util
 import json
-import os
-import re
-import shutil
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import SimulationError
-from mmworkload.exporters.timeloop import architecture, run, stats
+from mmworkload.exporters.timeloop import architecture, bare, runners, stats
 from mmworkload.exporters.timeloop.energy_tables import area_text, energy_text
-from mmworkload.exporters.timeloop.padding import difference, pad
+from mmworkload.exporters.timeloop.native import NativeArchitecture, read_native
+from mmworkload.exporters.timeloop.native_energies import job_files, tables_of
+from mmworkload.exporters.timeloop.padding import difference, pad, pad_primes
 from mmworkload.exporters.timeloop.precision import at_precision
 from mmworkload.exporters.timeloop.problem_file import problem_text, refusal
+from mmworkload.exporters.timeloop.runners import PYTHON_VARIABLE, Runner
 from mmworkload.exporters.timeloop.settings import components_text, mapper_text, variables_text
 from mmworkload.exporters.timeloop.spatial import constraints_text
 from mmworkload.exporters.timeloop.terms import MAC, ROLES
@@ -27,30 +27,39 @@ from mmworkload.problem import Problem
 from mmworkload.simulating.energy import PICO, leakage_j
 from mmworkload.simulating.estimate import Estimate, Fidelity, Job, Options
 
-PYTHON_VARIABLE = "MMWORKLOAD_TIMELOOP_PYTHON"
-_MAPPER = "timeloop-mapper"
-_WHERE = (
-    "use the official container image timeloopaccelergy/timeloop-accelergy-pytorch or build it as"
-    " https://timeloop.csail.mit.edu says"
-)
-# What the user may set in Options.extra.
+__all__ = ["PYTHON_VARIABLE", "TimeloopSimulator"]
+
+# What the user may set in Options.extra, besides where Timeloop runs.
 _ARRAY = "timeloop_array"
 _ARRAY_CHOICES = ("fill", "free")
 
 
+@dataclass(frozen=True)
 class TimeloopSimulator:
-    """Timeloop through its front end, which may live in another Python (``MMWORKLOAD_TIMELOOP_PYTHON``).
+    """Timeloop through its front end, by itself or in a container (see :mod:`.runners`).
 
-    Job options besides the effort: ``timeloop_array`` is ``fill`` (spatial factors fixed before the search, large prime
-    extents padded) or ``free`` (the search decides, nothing is padded).
+    Job options besides the effort: ``timeloop_runner`` and ``timeloop_image`` say where it runs; ``timeloop_array`` is
+    ``fill`` (spatial factors fixed before the search, large prime extents padded) or ``free`` (the search decides,
+    nothing is padded). ``extra`` are options that hold unless a job has its own.
     """
 
-    name = "timeloop"
-    in_process = False
+    extra: tuple[tuple[str, str], ...] = ()
+    name: ClassVar[str] = "timeloop"
+    in_process: ClassVar[bool] = False
+    kinds: ClassVar[tuple[str, ...]] = ("accelerator", "native")
+
+    def configured(self, options: Options) -> TimeloopSimulator:
+        """The same with the runner of ``options``, for :meth:`unavailable` and :meth:`version`, which are asked first.
+
+        Raises SimulationError for an unknown runner.
+        """
+        chosen = TimeloopSimulator(tuple(sorted({**dict(self.extra), **options.extra}.items())))
+        runners.choose(dict(chosen.extra))
+        return chosen
 
     def unavailable(self) -> str | None:
-        """One sentence when the front end or the mapper is missing or broken. Starts nothing where one is missing."""
-        missing = _missing()
+        """One sentence when no runner can run, or the one asked for. Starts nothing where a program is missing."""
+        missing = runners.missing(dict(self.extra))
         if missing:
             return missing
         try:
@@ -60,21 +69,23 @@ class TimeloopSimulator:
         return None
 
     def version(self) -> str:
-        """The mapper's build and the front end's source, as hashes: neither has a version number of its own.
+        """What decides the answers: hashes of mapper and front end, or the identity of the image.
 
-        Raises SimulationError when the front end is there but cannot be loaded.
+        Raises SimulationError when the tool is there but broken.
         """
-        return "not installed" if _missing() else _version(_python(), shutil.which(_MAPPER) or _MAPPER)
+        return _version(runners.choose(dict(self.extra)))
 
     def fidelity(self, arch: Architecture) -> Fidelity:
-        """Exact, unless a level has a name that Timeloop cannot take."""
-        return architecture.fidelity(arch)
+        """Exact, unless a level has a name that Timeloop cannot take. A native folder is told as it is."""
+        return Fidelity("exact") if _native_folder(arch) else architecture.fidelity(arch)
 
     def prepare(self, problem: Problem, arch: Architecture, options: Options) -> Job:
         """The input files, and in the options what a right answer must report.
 
-        Raises SimulationError when Timeloop cannot express the problem or its precision.
+        The first job of a native folder runs Accelergy. Raises SimulationError when Timeloop cannot express the problem
+        or its precision, ArchitectureError for a native folder that cannot be read.
         """
+        extra = {**dict(self.extra), **options.extra}
         reason = refusal(problem)
         if reason:
             raise SimulationError(f"timeloop: {reason}")
@@ -83,11 +94,57 @@ class TimeloopSimulator:
             raise SimulationError(
                 f"timeloop has one word size for all operands of a level; these have {sorted(bits)} bits"
             )
-        fill = options.extra.get(_ARRAY, "fill")
+        fill = extra.get(_ARRAY, "fill")
         if fill not in _ARRAY_CHOICES:
             raise SimulationError(f"{_ARRAY} is '{fill}'; it can be {' or '.join(_ARRAY_CHOICES)}")
-        told = at_precision(arch, bits.pop())
-        mapped = pad(problem, told) if fill == "fill" else problem
+        runner = runners.choose(extra)
+        folder = _native_folder(arch)
+        if folder:
+            native = read_native(Path(folder))
+            mapped, files, about = _native_job(problem, native, runner, options, bits.pop(), fill == "fill")
+        else:
+            mapped, files, about = _job(problem, arch, runner, options, bits.pop(), fill == "fill")
+        expected = {
+            "macs": problem.macs,
+            "computes": mapped.macs,
+            "footprints": {operand.name: mapped.footprint(operand) for operand in mapped.operands},
+            "padded": difference(problem, mapped),
+            **about,
+        }
+        settings = {"effort": options.effort, "expected": json.dumps(expected, sort_keys=True), **runner.settings()}
+        return Job(self.name, _version(runner), files, settings, options.limit_s)
+
+    def run(self, job: Job, directory: Path) -> Estimate:
+        """Runs the mapper and checks its answer: all work done, footprints right, energies taken from the table.
+
+        The tool is a child in this process's group, so that killing the group ends it; a container ends with this
+        process. Raises SimulationError that says what went wrong.
+        """
+        directory = directory.resolve()
+        for name, text in job.files.items():
+            (directory / name).write_text(text)
+        output = directory / "output"
+        output.mkdir()
+        runners.of_job(job.options).call(runners.MAP, directory, list(job.files), job.limit_s)
+        return _estimate(job, output)
+
+
+def _job(
+    problem: Problem, arch: Architecture, runner: Runner, options: Options, bits: int, fill: bool
+) -> tuple[Problem, dict[str, str], dict[str, object]]:
+    """The problem as it is mapped, the files, and what the answer is converted by."""
+    told = at_precision(arch, bits)
+    mapped = pad(problem, told) if fill else problem
+    if runner.reads == "0.3":
+        files = {
+            "arch.yaml": bare.arch_text(told),
+            "mapper.yaml": mapper_text(options.effort),
+            "ert.yaml": energy_text(told),
+            "art.yaml": area_text(told),
+            "problem.yaml": problem_text(mapped),
+            "constraints.yaml": bare.constraints_text(mapped, told, fill=fill),
+        }
+    else:
         files = {
             "arch.yaml": architecture.arch_text(told),
             "components.yaml": components_text(),
@@ -96,42 +153,29 @@ class TimeloopSimulator:
             "ert.yaml": energy_text(told),
             "art.yaml": area_text(told),
             "problem.yaml": problem_text(mapped),
-            "constraints.yaml": constraints_text(mapped, told, fill=fill == "fill"),
+            "constraints.yaml": constraints_text(mapped, told, fill=fill),
         }
-        expected = {
-            "macs": problem.macs,
-            "computes": mapped.macs,
-            "footprints": {operand.name: mapped.footprint(operand) for operand in mapped.operands},
-            "padded": difference(problem, mapped),
-            "elements": arch.elements,
-            "clock_mhz": arch.clock_mhz,
-            "leakage_j_per_cycle": leakage_j(arch, 1),
-        }
-        settings = {"effort": options.effort, "expected": json.dumps(expected, sort_keys=True)}
-        return Job(self.name, self.version(), files, settings, options.limit_s)
+    about: dict[str, object] = {"elements": arch.elements, "clock_mhz": arch.clock_mhz}
+    return mapped, files, {**about, "leakage_j_per_cycle": leakage_j(arch, 1)}
 
-    def run(self, job: Job, directory: Path) -> Estimate:
-        """Runs the mapper and checks its answer: all work done, footprints right, energies taken from the table.
 
-        The front end is a child in this process's group, so that killing the group ends it and the mapper. Raises
-        SimulationError that says what went wrong.
-        """
-        directory = directory.resolve()
-        for name, text in job.files.items():
-            (directory / name).write_text(text)
-        output = directory / "output"
-        output.mkdir()
-        with (output / "front-end.log").open("w") as log:
-            subprocess.run(
-                [_python(), run.__file__, "--child", str(output), *(str(directory / name) for name in job.files)],
-                cwd=directory,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
-        return _estimate(job, output)
+def _native_job(
+    problem: Problem, native: NativeArchitecture, runner: Runner, options: Options, bits: int, fill: bool
+) -> tuple[Problem, dict[str, str], dict[str, object]]:
+    """As :func:`_job`. The folder's own constraints stand alone: the search is free in what they leave open."""
+    if runner.reads == "0.3":
+        raise SimulationError("a native folder needs Timeloop's front end; take another timeloop_runner than binary")
+    if bits != native.word_bits:
+        raise SimulationError(
+            f"{native.name} has words of {native.word_bits} bits and the operands {bits}; a native folder is used as it"
+            " is: leave the precision out"
+        )
+    mapped = pad_primes(problem) if fill else problem
+    files = {**job_files(native, options.effort), "problem.yaml": problem_text(mapped)}
+    tables = tables_of(native, runner)
+    if tables.ert:
+        files |= {"ert.yaml": tables.ert, "art.yaml": tables.art}
+    return mapped, files, {"elements": native.elements, "clock_mhz": native.clock_mhz, "compute": native.compute}
 
 
 def _estimate(job: Job, output: Path) -> Estimate:
@@ -157,9 +201,16 @@ def _estimate(job: Job, output: Path) -> Estimate:
     invented = [level.name for level in found.levels.values() if level.accesses and level.energy_source != "ERT"]
     if invented:
         raise SimulationError(f"timeloop did not take the energies of {', '.join(invented)} from the table")
-    energy_j = {name: level.dynamic_pj * PICO for name, level in found.levels.items()}
-    # The shared figure, which Timeloop's own agrees with, so that leakage is one component for every simulator.
-    energy_j["leakage"] = expected["leakage_j_per_cycle"] * found.cycles
+    if (output / "timeloop-mapper.accelergy.log").exists():
+        raise SimulationError("timeloop ran Accelergy although it was given both tables")
+    compute = expected.get("compute", MAC)
+    energy_j = {MAC if name == compute else name: level.dynamic_pj * PICO for name, level in found.levels.items()}
+    if "leakage_j_per_cycle" in expected:
+        # The shared figure, so that leakage is one component for every simulator. Timeloop's own is lower where a
+        # mapping never uses some elements: it switches them off.
+        energy_j["leakage"] = expected["leakage_j_per_cycle"] * found.cycles
+    else:
+        energy_j["leakage"] = sum(level.leakage_pj for level in found.levels.values()) * PICO
     padded = expected["padded"]
     return Estimate(
         simulator=job.simulator,
@@ -171,7 +222,7 @@ def _estimate(job: Job, output: Path) -> Estimate:
         traffic_bytes={
             name: {ROLES[space]: item.words * level.word_bits // 8 for space, item in level.accesses.items()}
             for name, level in found.levels.items()
-            if name != MAC
+            if name != compute
         },
         # What was padded was counted too, and exactly, as checked above.
         macs=found.computes - (expected["computes"] - expected["macs"]),
@@ -181,56 +232,13 @@ def _estimate(job: Job, output: Path) -> Estimate:
     )
 
 
-def _missing() -> str | None:
-    """What is not on this machine and how to get it, in one sentence."""
-    python = os.environ.get(PYTHON_VARIABLE)
-    if python and not shutil.which(python):
-        return f"{PYTHON_VARIABLE} names '{python}', which is no program; it should be a Python with pytimeloop"
-    if not python and importlib.util.find_spec("pytimeloop") is None:
-        return (
-            f"pytimeloop is not installed (it is not on PyPI): {_WHERE}, or set {PYTHON_VARIABLE} to the Python that"
-            " has it"
-        )
-    if not shutil.which(_MAPPER):
-        return f"the program {_MAPPER} is not on PATH: {_WHERE}"
-    return None
+def _native_folder(arch: Architecture) -> str:
+    return arch.native if arch.kind == "native" else ""
+
+
+def _version(runner: Runner) -> str:
+    return "not installed" if runner.missing() else runner.version()
 
 
 def _read(path: Path) -> str:
     return path.read_text(errors="replace") if path.is_file() else ""
-
-
-def _python() -> str:
-    return os.environ.get(PYTHON_VARIABLE) or sys.executable
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment; another Python must not find our packages."""
-    environment = dict(os.environ)
-    if os.environ.get(PYTHON_VARIABLE):
-        environment.pop("PYTHONPATH", None)
-    return environment
-
-
-@functools.cache
-def _version(python: str, mapper: str) -> str:
-    answer = subprocess.run(
-        [python, run.__file__, "--versions"], env=_environment(), capture_output=True, text=True, check=False
-    )
-    try:
-        front_end = json.loads(answer.stdout.splitlines()[-1])["front_end"]
-    except (IndexError, ValueError, KeyError) as error:
-        last = (answer.stderr.strip().splitlines() or ["no message"])[-1][:300]
-        raise SimulationError(f"timeloop's front end cannot be loaded by {python}: {last}") from error
-    digest = hashlib.sha256()
-    for file in [Path(mapper), *_libraries(mapper)]:
-        digest.update(file.read_bytes())
-    return f"mapper {digest.hexdigest()[:12]}, front end {front_end}"
-
-
-def _libraries(program: str) -> list[Path]:
-    """Timeloop's own shared libraries: the program itself is a shell around them in newer builds."""
-    if not shutil.which("ldd"):
-        return []
-    listing = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
-    return [Path(path) for path in re.findall(r"libtimeloop\S* => (\S+)", listing)]

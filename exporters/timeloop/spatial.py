@@ -34,15 +34,23 @@ def unroll(problem: Problem, arch: Architecture) -> Factors:
     return factors
 
 
+def spatial_factors(problem: Problem, arch: Architecture, *, fill: bool = True) -> Factors:
+    """:func:`unroll`'s factors (without ``fill`` none of them) and those that hold other dimensions off the array."""
+    factors: Factors = {}
+    for container, chosen in unroll(problem, arch).items():
+        held = {dim: 1 for dim in dimensions(problem) if dim not in DIMS and dim not in chosen}
+        factors[container] = {**(chosen if fill else {}), **held}
+    return factors
+
+
 def constraints_text(problem: Problem, arch: Architecture, *, fill: bool = True) -> str:
     """The content of a constraints file without its header; without ``fill`` the search is free on the array.
 
     Dimensions beyond the common set are held off the array here, since the shared architecture cannot name them.
     """
     targets = []
-    for container, chosen in unroll(problem, arch).items():
-        held = {dim: 1 for dim in dimensions(problem) if dim not in DIMS and dim not in chosen}
-        words = [Word(f"{dim}={factor}") for dim, factor in {**(chosen if fill else {}), **held}.items()]
+    for container, factors in spatial_factors(problem, arch, fill=fill).items():
+        words = [Word(f"{dim}={factor}") for dim, factor in factors.items()]
         if words:
             targets.append(mapping({"type": Word("spatial"), "target": Word(container), "factors": words}))
     if not targets:

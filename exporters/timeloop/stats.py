@@ -37,10 +37,10 @@ class Accesses:
 
 @dataclass(frozen=True)
 class LevelStats:
-    """One storage level or, without ``accesses``, the compute units; energies of all instances in picojoules.
+    """One storage level (without ``accesses`` when all data pass it by) or the compute units.
 
-    ``dynamic_pj`` is that of accesses or computes. ``area_um2`` is that of one instance. ``energy_source`` is ``ERT``
-    when the energies came from a table, otherwise Timeloop invented them.
+    Energies are of all instances, in picojoules; ``dynamic_pj`` is that of accesses or computes. ``area_um2`` is of
+    one instance. ``energy_source`` is ``ERT`` when the energies came from a table; otherwise Timeloop invented them.
     """
 
     name: str
@@ -203,16 +203,18 @@ def _level(name: str, section: str) -> LevelStats:
             fields[field[1]] = field[2]
     try:
         accesses = {space: _accesses(values) for space, values in spaces.items()}
-        dynamic = sum(item.energy_pj for item in accesses.values()) if spaces else _value(common["Energy (total)"])
+        # A level that everything passes by has no data space either.
+        storage = "Computes (total)" not in common
+        dynamic = sum(item.energy_pj for item in accesses.values()) if storage else _value(common["Energy (total)"])
         instances = int(common["Instances"].split()[0])
         # Compute units print the area of all of them, storage that of one.
-        area = _value(common["Area"]) if spaces else _value(common["Area (total)"]) / instances
+        area = _value(common["Area"]) if storage else _value(common["Area (total)"]) / instances
         return LevelStats(
             name=name,
             word_bits=int(common["Word bits"]),
             instances=instances,
             dynamic_pj=dynamic,
-            leakage_pj=_value(common["Leakage energy (total)"]) if spaces else 0.0,
+            leakage_pj=_value(common["Leakage energy (total)"]) if storage else 0.0,
             area_um2=area,
             energy_source=common.get("Vector access energy source", ""),
             accesses=accesses,

@@ -33,7 +33,7 @@ class Event:
     id: of an operator, its number, which ``linked`` of launches and kernels cites; of launches and kernels, the number
         that both share.
     linked: number of the operator that caused a launch or kernel, 0 when it is not known.
-    thread: the host thread.
+    thread: the host thread; of a kernel, the stream.
     """
 
     name: str
@@ -47,12 +47,34 @@ class Event:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel with the key of the node that ran it, empty when no node did, and the forward pass it belongs to."""
+    """A kernel with the key of the node that ran it, empty when no node did, and the forward pass it belongs to.
+
+    ``caused_ns`` is when the host launched it (on the CPU, when it began), ``launch_ns`` how long the call of the
+    runtime took; both None where the profile does not say. ``stream`` is the thread on the CPU.
+    """
 
     name: str
     node: str
     run: str
     time_s: float
+    start_ns: int = 0
+    stream: int = 0
+    caused_ns: int | None = None
+    launch_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What the host did in a forward pass: an operator or a call of the runtime; ``self_ns`` is without what it calls."""
+
+    name: str
+    kind: EventKind
+    node: str
+    run: str
+    start_ns: int
+    time_ns: int
+    self_ns: int
+    thread: int
 
 
 @dataclass(frozen=True)
@@ -69,47 +91,91 @@ def kernels(events: Sequence[Event], *, on_device: bool) -> list[Kernel]:
     ``on_device`` takes the device's kernels, otherwise the operators of the host are the kernels.
     """
     ranges = _Ranges([event for event in events if event.kind == "range"])
-    nodes = sorted(event.start_ns for event in events if event.kind == "range" and event.name.startswith(NODE))
+    return _on_device(events, ranges) if on_device else _on_host(events, ranges)
+
+
+def activities(events: Sequence[Event]) -> list[Activity]:
+    """Operators and calls of the device's runtime of all forward passes, in order of thread and time."""
+    ranges = _Ranges([event for event in events if event.kind == "range"])
     found = []
-    for event, cause_ns, time_ns in _caused(events) if on_device else _exclusive(events):
-        first = bisect_right(nodes, event.start_ns)
-        if not on_device and first < len(nodes) and nodes[first] < event.end_ns:
-            # The call as a recorded run intercepts it: the range of its node, with the operator itself, is inside.
-            continue
-        # Without a known cause the node is not known; the moment it ran still tells the forward pass.
-        run, node = ranges.at(event.start_ns if cause_ns is None else cause_ns)
-        if run:
-            found.append(Kernel(event.name, "" if cause_ns is None else node, run, time_ns * 1e-9))
+    for event, own_ns in _exclusive([event for event in events if event.kind in ("operator", "launch")]):
+        run, node = ranges.at(event.start_ns)
+        if run and not ranges.intercepts(event):
+            time_ns = event.end_ns - event.start_ns
+            found.append(Activity(event.name, event.kind, node, run, event.start_ns, time_ns, own_ns, event.thread))
     return found
 
 
-def _caused(events: Sequence[Event]) -> list[tuple[Event, int | None, int]]:
-    """(kernel, when the host caused it, its duration): kernels run later than the range that launched them."""
+def run_spans(events: Sequence[Event]) -> dict[str, tuple[int, int]]:
+    """Start and end in nanoseconds of each forward pass, by name: the end is that of its last work on any device."""
+    ranges = _Ranges([event for event in events if event.kind == "range"])
+    spans = {
+        item.name.removeprefix(RUN): (item.start_ns, item.end_ns)
+        for item in ranges.ranges
+        if item.name.startswith(RUN)
+    }
+    for kernel in _on_device(events, ranges):
+        start_ns, end_ns = spans[kernel.run]
+        spans[kernel.run] = (start_ns, max(end_ns, kernel.start_ns + round(kernel.time_s * 1e9)))
+    return spans
+
+
+def _on_device(events: Sequence[Event], ranges: _Ranges) -> list[Kernel]:
+    """Kernels run later than the range that launched them: their operator says where they belong, or their launch."""
     operators = {event.id: event.start_ns for event in events if event.kind == "operator"}
-    launches = {event.id: event.start_ns for event in events if event.kind == "launch"}
-    return [
-        (event, operators.get(event.linked, launches.get(event.id)), event.end_ns - event.start_ns)
-        for event in events
-        if event.kind == "kernel"
-    ]
+    launches = {event.id: event for event in events if event.kind == "launch"}
+    found = []
+    for event in events:
+        if event.kind != "kernel":
+            continue
+        launch = launches.get(event.id)
+        moments = [operators.get(event.linked), launch.start_ns if launch else None]
+        known = [moment for moment in moments if moment is not None]
+        places = [ranges.at(moment) for moment in known]
+        # Without a known cause the node is not known; the moment it ran still tells the forward pass.
+        run, node = next((place for place in places if place[1]), places[0] if places else (None, ""))
+        if run is None:
+            run, _ = ranges.at(event.start_ns)
+        if run:
+            found.append(
+                Kernel(
+                    name=event.name,
+                    node=node,
+                    run=run,
+                    time_s=(event.end_ns - event.start_ns) * 1e-9,
+                    start_ns=event.start_ns,
+                    stream=event.thread,
+                    caused_ns=known[-1] if known else None,
+                    launch_ns=launch.end_ns - launch.start_ns if launch else None,
+                )
+            )
+    return found
 
 
-def _exclusive(events: Sequence[Event]) -> list[tuple[Event, int | None, int]]:
-    """(operator, its start, its time without the operators it calls), by nesting in time on each thread."""
-    operators = sorted(
-        (event for event in events if event.kind == "operator"),
-        key=lambda item: (item.thread, item.start_ns, -item.end_ns),
-    )
-    own = [event.end_ns - event.start_ns for event in operators]
+def _on_host(events: Sequence[Event], ranges: _Ranges) -> list[Kernel]:
+    found = []
+    for event, own_ns in _exclusive([event for event in events if event.kind == "operator"]):
+        run, node = ranges.at(event.start_ns)
+        if run and not ranges.intercepts(event):
+            found.append(
+                Kernel(event.name, node, run, own_ns * 1e-9, event.start_ns, event.thread, event.start_ns, None)
+            )
+    return found
+
+
+def _exclusive(events: Sequence[Event]) -> list[tuple[Event, int]]:
+    """(event, its time without the events it calls), by nesting in time on each thread."""
+    ordered = sorted(events, key=lambda item: (item.thread, item.start_ns, -item.end_ns))
+    own = [event.end_ns - event.start_ns for event in ordered]
     stack: list[int] = []
-    for index, event in enumerate(operators):
-        while stack and (operators[stack[-1]].thread != event.thread or operators[stack[-1]].end_ns < event.end_ns):
+    for index, event in enumerate(ordered):
+        while stack and (ordered[stack[-1]].thread != event.thread or ordered[stack[-1]].end_ns < event.end_ns):
             stack.pop()
         if stack:
             own[stack[-1]] -= event.end_ns - event.start_ns
         stack.append(index)
     # Clock ticks can make children a few nanoseconds longer than their parent.
-    return [(event, event.start_ns, max(0, time)) for event, time in zip(operators, own, strict=True)]
+    return [(event, max(0, time)) for event, time in zip(ordered, own, strict=True)]
 
 
 class _Ranges:
@@ -118,6 +184,7 @@ class _Ranges:
     def __init__(self, ranges: Sequence[Event]) -> None:
         self.ranges = sorted(ranges, key=lambda item: (item.start_ns, -item.end_ns))
         self.starts = [item.start_ns for item in self.ranges]
+        self.nodes = sorted(item.start_ns for item in ranges if item.name.startswith(NODE))
         self.parents: list[int] = []
         stack: list[int] = []
         for index, item in enumerate(self.ranges):
@@ -125,6 +192,12 @@ class _Ranges:
                 stack.pop()
             self.parents.append(stack[-1] if stack else -1)
             stack.append(index)
+
+    def intercepts(self, event: Event) -> bool:
+        """Whether ``event`` is a call as a recorded run intercepts it: the range of its node, with the operator itself,
+        is inside. It is no work of the model."""
+        first = bisect_right(self.nodes, event.start_ns)
+        return event.kind == "operator" and first < len(self.nodes) and self.nodes[first] < event.end_ns
 
     def at(self, moment_ns: int) -> tuple[str, str]:
         """(run, node), each without its prefix and empty when there is none."""

@@ -115,7 +115,11 @@ def event(record: Any) -> Event | None:
     ours = name.startswith((RUN, NODE))
     if not _on_host(record):
         # The device's row of a host range is no work.
-        return None if ours or record.is_user_annotation() else Event(name, "kernel", *times, number, linked)
+        if ours or record.is_user_annotation():
+            return None
+        # Builds of torch before 2.11 do not name the stream.
+        stream = getattr(record, "device_resource_id", int)()
+        return Event(name, "kernel", *times, number, linked, stream)
     if ours:
         return Event(name, "range", *times, number, 0, thread)
     if record.is_user_annotation() or name.startswith("["):

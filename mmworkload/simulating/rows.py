@@ -55,6 +55,8 @@ class _Sum:
             self._add_traffic(self._dram, "compulsory", -(-compulsory_bits // 8) * times)
 
     def add_vector(self, operations: int, read_bits: int, write_bits: int, times: int = 1) -> None:
+        if not (operations or read_bits or write_bits):
+            return
         cost = vector_cost(self.arch, operations, read_bits, write_bits)
         self.cycles += cost.cycles * times
         self.raw_cycles += cost.cycles * times

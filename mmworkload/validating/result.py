@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import UnknownNameError
 from mmworkload.simulating.rollup import Straggler
+from mmworkload.validating.accuracy import Accuracy
+from mmworkload.validating.causes import Cause
 
 if TYPE_CHECKING:
     import pandas
@@ -16,6 +18,10 @@ SCHEMA_VERSION = 1
 MEANING = (
     "The accelerator is not the measured device: compare shares of time and ranks of layers, not seconds. A share is of"
     " the sum over layers of its own side; the ratio is simulated over measured time."
+)
+SAME_DEVICE = (
+    "The architecture is the measured device: seconds may be compared. A share is of the sum over layers of its own"
+    " side; the ratio is simulated over measured time."
 )
 
 
@@ -35,6 +41,16 @@ class Sides:
             return None
         return self.simulated_s / self.measured_s
 
+    def compared(self, seconds: bool) -> float | None:
+        """Simulated over measured seconds, or shares; None unless both sides are positive."""
+        pair = (self.simulated_s, self.measured_s) if seconds else (self.simulated_share, self.measured_share)
+        return pair[0] / pair[1] if pair[0] and pair[1] else None
+
+    @property
+    def share_difference(self) -> float:
+        """Simulated less measured share; a gap counts as zero."""
+        return (self.simulated_share or 0.0) - (self.measured_share or 0.0)
+
     @property
     def larger_share(self) -> float:
         """The larger of the two shares; a gap counts as zero."""
@@ -48,6 +64,9 @@ class LayerRow:
     Parameters
     ----------
     layer, op, stage, modality, macs: as traced (as measured or simulated, when the graph does not know the layer).
+    part, weight: the part of the workload that it is in (empty when there is one) and how often that runs; times and
+        shares are of all its runs.
+    category: kernel category, by operator.
     kernels: launched by one measured run.
     simulator, bound, note: who answered for the layer, what limits it there, and what a reader has to know.
     floored: the simulated time undercut a physical bound and was raised to it.
@@ -68,6 +87,14 @@ class LayerRow:
     fallback: bool = False
     dead: bool = False
     note: str = ""
+    part: str = ""
+    weight: float = 1.0
+    category: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name, behind that of its part where there are several."""
+        return f"{self.part}: {self.layer}" if self.part else self.layer
 
 
 @dataclass(frozen=True)
@@ -105,6 +132,20 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Excess:
+    """Of a sum of layers above the eager time, the part that one layer has if every operator adds the same.
+
+    ``why`` is what its own runs show.
+    """
+
+    layer: str
+    kernels: int
+    seconds: float
+    excess_s: float
+    why: str
+
+
+@dataclass(frozen=True)
 class Gaps:
     """What the comparison does not cover.
 
@@ -121,6 +162,7 @@ class Gaps:
     dead, fallback, floored: layers that no output needs; that another simulator answered; raised to a bound.
     ignored, unknown: operators, with the number of calls.
     assumptions: what depends on data and was fixed.
+    excess: what explains a sum of layers well above the eager time, row by row; empty when it is not.
     """
 
     eager_s: float
@@ -140,6 +182,7 @@ class Gaps:
     ignored: dict[str, int]
     unknown: dict[str, int]
     assumptions: tuple[str, ...]
+    excess: tuple[Excess, ...] = ()
 
     @property
     def graph_over_eager(self) -> float:
@@ -171,9 +214,18 @@ class Validation:
     device, device_name, measured_precision: where and in which type it was measured.
     arch, simulator, simulator_version, fidelity, simulated_precision: what was simulated, by whom, how faithfully.
     serial_s, critical_path_s: simulated seconds, layers one after another and with an accelerator per modality.
-    all_layers, mac_layers: rank correlations of the two sides' layer times.
+    all_layers, mac_layers, large_layers: rank correlations of the two sides' layer times: of all layers, of those with
+        MACs, of those with at least one per cent of the measured time.
     measured_straggler, simulated_straggler: the slowest encoder of each side, None where it has fewer than two.
     gaps: what is not covered.
+    same_device: the architecture describes the measured device, so that seconds may be compared.
+    stage_distance: half the sum of the differences between the stages' shares: 0 equal, 1 nothing in common.
+    widest_stage: the stage whose shares differ most.
+    end_to_end_ratio: simulated over measured seconds, all layers (never the eager time, which holds idle time too).
+    errors: over the layers with at least one per cent of the measured time, all of them first and then by kernel
+        category; of seconds on the same device, of shares on another.
+    stage_errors: the same over stages.
+    causes: where the two sides disagree, and why, the costliest first.
     """
 
     model: str
@@ -195,9 +247,22 @@ class Validation:
     operators: tuple[GroupRow, ...]
     all_layers: Correlation
     mac_layers: Correlation
+    large_layers: Correlation
     measured_straggler: Straggler | None
     simulated_straggler: Straggler | None
     gaps: Gaps
+    same_device: bool
+    stage_distance: float
+    widest_stage: str
+    end_to_end_ratio: float | None
+    errors: tuple[Accuracy, ...]
+    stage_errors: Accuracy
+    causes: tuple[Cause, ...]
+
+    @property
+    def meaning(self) -> str:
+        """What may be compared, and what not."""
+        return SAME_DEVICE if self.same_device else MEANING
 
     @property
     def stragglers_agree(self) -> bool | None:
@@ -223,7 +288,9 @@ class Validation:
         return {
             "schema_version": SCHEMA_VERSION,
             **{name: getattr(self, name) for name in (*measured, *simulated, "serial_s", "critical_path_s")},
-            "meaning": MEANING,
+            "meaning": self.meaning,
+            "same_device": self.same_device,
+            "end_to_end_ratio": self.end_to_end_ratio,
             "stages": [_flat(row) for row in self.stages],
             "modalities": [_flat(row) for row in self.modalities],
             "operators": [_flat(row) for row in self.operators],
@@ -232,7 +299,14 @@ class Validation:
                 "simulated": self.simulated_straggler and asdict(self.simulated_straggler),
                 "agree": self.stragglers_agree,
             },
-            "rank_correlation": {"all_layers": asdict(self.all_layers), "mac_layers": asdict(self.mac_layers)},
+            "rank_correlation": {
+                name: asdict(getattr(self, name)) for name in ("all_layers", "mac_layers", "large_layers")
+            },
+            "stage_distance": self.stage_distance,
+            "widest_stage": self.widest_stage,
+            "errors": [asdict(item) for item in self.errors],
+            "stage_errors": asdict(self.stage_errors),
+            "causes": [item.to_dict() for item in self.causes],
             "not_covered": self.gaps.to_dict(),
             "layers": [_flat(row) for row in self.layers],
         }

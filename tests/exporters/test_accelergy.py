@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,14 @@ class Tool:
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, folder / "count"
         self.answers()
+        self.is_version("9.1", "0123456789ab")
+
+    def is_version(self, version: str, plug_ins: str) -> None:
+        """The Python of the tool answers so, whatever it is asked."""
+        python = self.folder / "tool-python"
+        python.write_text(f"#!/bin/sh\necho '{json.dumps({'version': version, 'plug_ins': plug_ins})}'\n")
+        python.chmod(0o755)
+        module._version.cache_clear()
 
     def answers(self, mode: str = "") -> None:
         program = self.folder / "accelergy"
@@ -70,14 +79,15 @@ class Tool:
 
 
 @pytest.fixture
-def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tool]:
     """A program called accelergy on PATH, and an empty cache."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv(PYTHON_VARIABLE, sys.executable)
+    monkeypatch.setenv(PYTHON_VARIABLE, str(folder / "tool-python"))
     monkeypatch.setenv("MMWORKLOAD_CACHE", str(tmp_path / "cache"))
-    return Tool(folder)
+    yield Tool(folder)
+    module._version.cache_clear()
 
 
 def test_it_comes_in_as_a_plug_in() -> None:
@@ -119,11 +129,24 @@ def test_a_damaged_answer_is_asked_for_again(tool: Tool, tmp_path: Path) -> None
     assert tool.runs == 4
 
 
-def test_another_version_is_asked_anew(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_is_asked_anew(tool: Tool) -> None:
+    assert Accelergy().version() == "Accelergy 9.1, plug-ins 0123456789ab"
     Accelergy().estimate([SRAM])
-    monkeypatch.setattr(module, "_version", lambda program, python: "Accelergy 99")
+    tool.is_version("9.1", "ba9876543210")
     Accelergy().estimate([SRAM])
     assert tool.runs == 2
+    Accelergy().estimate([SRAM])
+    assert tool.runs == 2
+
+
+def test_answers_of_unknown_plug_ins_are_not_kept(tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This Python has no plug-ins of Accelergy, so it cannot say what answered."""
+    monkeypatch.setenv(PYTHON_VARIABLE, sys.executable)
+    assert Accelergy().version() == "Accelergy of unknown version"
+    for _ in range(2):
+        Accelergy().estimate([SRAM])
+    assert tool.runs == 2
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(
@@ -168,9 +191,9 @@ def test_where_it_is_missing_that_is_said(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_it_is_found_beside_the_python(tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv(PYTHON_VARIABLE, sys.executable)
     assert Accelergy().unavailable() is not None
-    (tool.folder / "python3").symlink_to(sys.executable)
-    monkeypatch.setenv(PYTHON_VARIABLE, str(tool.folder / "python3"))
+    monkeypatch.setenv(PYTHON_VARIABLE, str(tool.folder / "tool-python"))
     assert Accelergy().unavailable() is None
 
 

@@ -17,7 +17,6 @@ import pytest
 
 from mmworkload import arch as architectures
 from mmworkload.arch import Architecture
-from mmworkload.errors import UnavailableError
 from mmworkload.exporting import MANIFEST, exporters, write_export
 from mmworkload.graph import LayerGraph, Part, Workload
 from mmworkload.layer import Layer, Tensor, Work
@@ -272,13 +271,3 @@ def test_pandas_reads_what_the_command_says(target: str, tmp_path: Path, arch: A
 
     total = sum(work.macs for layer in graph() for work in layer.work)
     assert (found.returncode, int(float(found.stdout or 0))) == (0, total), found.stderr
-
-
-def test_parquet_without_pyarrow_says_what_to_install(
-    tmp_path: Path, arch: Architecture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-
-    with pytest.raises(UnavailableError, match="which is not installed: pip install pyarrow"):
-        write_export("parquet", graph(), arch, tmp_path / "out", VERSIONS)
-    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +20,9 @@ from mmworkload.exporters.timeloop import bare
 from mmworkload.exporters.timeloop.padding import pad
 from mmworkload.exporters.timeloop.runners import Binary
 from mmworkload.exporters.timeloop.simulator import TimeloopSimulator
+from mmworkload.exporting import write_export
+from mmworkload.graph import LayerGraph
+from mmworkload.layer import Layer, Tensor, Work
 from mmworkload.simulating.estimate import Options
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "timeloop"
@@ -25,8 +30,9 @@ TOLD = [("eyeriss_like", "transposed"), ("tpu_like", "conv3d")]
 BARE = Options(extra={"timeloop_runner": "binary"})
 
 
-def _record() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("timeloop_record", FIXTURES / "record.py")
+def _module(name: str) -> ModuleType:
+    """A script of the fixtures."""
+    spec = importlib.util.spec_from_file_location(f"timeloop_{name}", FIXTURES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -34,7 +40,7 @@ def _record() -> ModuleType:
     return module
 
 
-FAMILIES = _record().FAMILIES
+FAMILIES = _module("record").FAMILIES
 
 
 def written(name: str, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -93,3 +99,39 @@ def test_the_program_alone_finds_the_front_ends_mapping(name: str, family: str, 
     if job.version.startswith("mapper 6e37ccb782b2"):
         assert estimate.mapping == (FIXTURES / "runs" / name / f"{family}.map.txt").read_text()
     assert estimate.macs == FAMILIES[family].macs
+
+
+def test_an_export_runs_without_the_front_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = _module("stand_in")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    stand_in.install(tools, "timeloop-mapper", front_end=False)
+    problem = FAMILIES["linear"].canonical()
+    outputs = tmp_path / "replayed"
+    outputs.mkdir()
+    for file in ("stats.txt", "map.txt"):
+        recorded = (FIXTURES / "runs" / "eyeriss_like" / f"linear.{file}").read_text()
+        (outputs / f"timeloop-mapper.{file}").write_text(recorded)
+    monkeypatch.setenv("PATH", stand_in.path_with(tools))
+    monkeypatch.setenv("STAND_IN", str(outputs))
+    monkeypatch.setenv("STAND_IN_LOG", str(tmp_path / "calls"))
+    tensors = {name: Tensor(name, (4,), "float32", 32, "input", name) for name in ("x", "y")}
+    layer = Layer("fc", "linear", work=(Work(problem),), reads=(("x", 1),), writes=(("y", 1),))
+    graph = LayerGraph("one", "", 1, "float32", (layer,), tensors)
+    export = write_export("timeloop", graph, architectures.load("eyeriss_like"), tmp_path / "out", {})
+
+    done = subprocess.run(
+        [sys.executable, "run.py", "--binary"], cwd=tmp_path / "out", capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split()[1:3] == ["ok", "32768"]
+    name = f"gemm_{problem.key}.yaml"
+    assert {"v0.3/arch.yaml", f"v0.3/constraints/{name}"} <= set(export.files)
+    used = (tmp_path / "calls").read_text().split()
+    assert used == ["binary", "arch.yaml", "mapper.yaml", "ert.yaml", "art.yaml", name, name]
+    # The command that the file itself names is the one that ran.
+    command = (
+        "timeloop-mapper v0.3/arch.yaml mapper.yaml ert.yaml art.yaml problems/NAME.yaml v0.3/constraints/NAME.yaml"
+    )
+    assert command in (tmp_path / "out" / "v0.3" / "arch.yaml").read_text()

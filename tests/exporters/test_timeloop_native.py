@@ -23,6 +23,9 @@ from mmworkload.errors import ArchitectureError, SimulationError
 from mmworkload.exporters.timeloop import NATIVE, native_energies
 from mmworkload.exporters.timeloop.native import is_native, read_native
 from mmworkload.exporters.timeloop.simulator import PYTHON_VARIABLE, TimeloopSimulator
+from mmworkload.exporting import write_export
+from mmworkload.graph import LayerGraph
+from mmworkload.layer import Layer, Tensor, Work
 from mmworkload.problem import Problem, gemm
 from mmworkload.simulating.estimate import Options, check
 
@@ -373,6 +376,35 @@ def test_large_primes_are_padded_unless_the_search_is_free(folder: Path, tools: 
 
     assert json.loads(padded.options["expected"])["padded"] == "N 197 to 198"
     assert json.loads(free.options["expected"])["padded"] == ""
+
+
+def test_an_export_has_the_folder_as_it_is_and_runs(folder: Path, tools: Path, tmp_path: Path) -> None:
+    tensors = {name: Tensor(name, (4,), "float32", 32, "input", name) for name in ("x", "y")}
+    layer = Layer("conv", "conv2d", work=(Work(CONV),), reads=(("x", 1),), writes=(("y", 1),))
+    graph = LayerGraph("one", "", 1, "float32", (layer,), tensors)
+
+    export = write_export("timeloop", graph, architectures.load(folder), tmp_path / "out", {})
+    done = subprocess.run([sys.executable, "run.py"], cwd=tmp_path / "out", capture_output=True, text=True, check=False)
+    alone = subprocess.run(
+        [sys.executable, "run.py", "--binary"], cwd=tmp_path / "out", capture_output=True, text=True, check=False
+    )
+
+    assert [name for name in export.files if not name.startswith("manifest")] == [
+        *("expected.json", "mapper.yaml", "native/arch.yaml", "native/components_mac.yaml", "native/variables.yaml"),
+        *(f"problems/conv2d_{CONV.key}.yaml", "run.py"),
+    ]
+    assert (tmp_path / "out" / "native" / "arch.yaml").read_bytes() == (folder / "arch.yaml").read_bytes()
+    assert (done.returncode, done.stdout.split()[1:3]) == (0, ["ok", "112896"])
+    used = tools.read_text().splitlines()[-1].split()
+    assert used == [
+        "mapper",
+        "mapper.yaml",
+        "arch.yaml",
+        "components_mac.yaml",
+        "variables.yaml",
+        f"conv2d_{CONV.key}.yaml",
+    ]
+    assert (alone.returncode, alone.stderr) == (2, "timeloop-mapper alone cannot read this architecture\n")
 
 
 @pytest.mark.slow

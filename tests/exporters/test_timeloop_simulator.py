@@ -294,6 +294,16 @@ def test_a_wrong_answer_is_an_error(
         SIMULATOR.run(SIMULATOR.prepare(CONV, arch, Options()), directory)
 
 
+def test_a_job_that_started_accelergy_is_an_error(
+    tool: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, directory: Path, arch: Architecture
+) -> None:
+    replay(monkeypatch, tmp_path, "eyeriss_conv")
+    (tmp_path / "replayed" / "timeloop-mapper.accelergy.log").write_text("")
+
+    with pytest.raises(SimulationError, match="ran Accelergy although it was given both tables"):
+        SIMULATOR.run(SIMULATOR.prepare(CONV, arch, Options()), directory)
+
+
 def test_return_code_0_without_a_result_is_a_failure(
     tool: Path, monkeypatch: pytest.MonkeyPatch, directory: Path, arch: Architecture
 ) -> None:
