@@ -84,11 +84,12 @@ def problems_of(workload: str, arch: Architecture) -> dict[str, Problem]:
     return {problem_name(problem): problem for problem in plain}
 
 
-def test_every_unique_problem_of_two_workloads_was_run_on_the_simple_array() -> None:
-    for workload in ("av-mnist-concat", "mujoco-push-late"):
-        assert set(problems_of(workload, SIMPLE)) == {
-            name for arch, of, name in RUNS if (arch, of) == (SIMPLE.name, workload)
-        }
+@pytest.mark.parametrize("arch_name", ARCHITECTURES)
+@pytest.mark.parametrize("workload", ["av-mnist-concat", "mujoco-push-late"])
+def test_every_unique_problem_of_two_workloads_was_run(workload: str, arch_name: str) -> None:
+    run_there = {name for arch, of, name in RUNS if (arch, of) == (arch_name, workload)}
+
+    assert run_there == set(problems_of(workload, ARCHITECTURES[arch_name]))
 
 
 @pytest.mark.parametrize(("arch_name", "workload", "name"), RUNS)

@@ -103,8 +103,9 @@ def _caveats(simulation: Simulation) -> list[str]:
         f" {simulation.cache_hits} known from before, in {si(simulation.seconds, 's')}",
     ]
     if simulation.fallbacks:
-        others = ", ".join(f"{name} for {count}" for name, count in simulation.fallbacks_by.items())
-        lines.append(f"{simulation.simulator} has no answer for {plural(simulation.fallbacks, 'layer')}; {others} has")
+        others = ", ".join(f"{name} ({count})" for name, count in simulation.fallbacks_by.items())
+        count = plural(simulation.fallbacks, "layer")
+        lines.append(f"no answer of {simulation.simulator} for {count}, but of {others}")
     lines += simulation.device_notes
     lines += [f"energies are {text}" for text in dict.fromkeys(row.energy_basis for row in simulation.layers) if text]
     if simulation.floored:
