@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.reporting.svg import INK, MEASURED, MUTED, SIMULATED, STAGES, SURFACE, inline, style
+from mmworkload.reporting.svg import GRID, INK, MEASURED, MUTED, SIMULATED, STAGES, SURFACE, inline, style
 from mmworkload.reporting.terminal import middle
 from mmworkload.reporting.units import coefficient, share, si
 
@@ -13,47 +14,165 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from mmworkload.validating.result import GroupRow, LayerRow, Validation
+    from mmworkload.arch import Architecture
+    from mmworkload.validating.lanes import Lanes
+    from mmworkload.validating.result import LayerRow, Validation
 
 _WIDTH = 5.2
 _MARKERS = "osD^vPX*"
 _LONGEST_NAME = 28
+SIDES = (MEASURED, SIMULATED, *STAGES[2:])
+"""Colours of the measured side and of the simulated ones."""
 
 
-def bars(name: str, what: str, groups: Sequence[GroupRow], most: int = 10) -> str:
-    """Paired bars of each side's share, in the order given; of more than ``most`` groups the last ones as one."""
-    rows = _at_most(groups, most)
+def bars(name: str, what: str, rows: Mapping[str, Sequence[float | None]], sides: Sequence[str], most: int = 10) -> str:
+    """Bars side by side: label to the share on each of ``sides``, the measured one first. Of more than ``most`` rows
+    the last ones are one."""
+    shown = _at_most(rows, most, len(sides))
+    height = 0.76 / len(sides)
     with style(name):
-        figure, axes = _figure(0.8 + 0.46 * len(rows))
-        for index, (_, measured, simulated) in enumerate(rows):
-            for value, offset, color in ((measured, -0.19, MEASURED), (simulated, 0.19, SIMULATED)):
-                axes.barh(index + offset, 100 * (value or 0.0), height=0.34, color=color)
+        figure, axes = _figure(0.8 + (0.16 + 0.15 * len(sides)) * len(shown) + 0.18 * (len(sides) // 2))
+        for index, (_, values) in enumerate(shown):
+            for side, value in enumerate(values):
+                place = index + (side - (len(sides) - 1) / 2) * height
+                axes.barh(place, 100 * (value or 0.0), height=0.9 * height, color=SIDES[side % len(SIDES)])
                 axes.annotate(
                     share(value),
-                    (100 * (value or 0.0), index + offset),
+                    (100 * (value or 0.0), place),
                     xytext=(4, 0),
                     textcoords="offset points",
                     va="center",
-                    fontsize=8,
+                    fontsize=8 if len(sides) < 4 else 7,
                 )
-        axes.set_yticks(range(len(rows)), [middle(label, _LONGEST_NAME) for label, _, _ in rows])
-        axes.set_ylim(len(rows) - 0.45, -0.55)
+        axes.set_yticks(range(len(shown)), [middle(label, _LONGEST_NAME) for label, _ in shown])
+        axes.set_ylim(len(shown) - 0.45, -0.55)
         axes.set_xlim(0, 118)
         axes.set_xticks(range(0, 101, 25))
         axes.set_xlabel("share of the side's time in layers (%)")
         _plain_rows(axes)
-        _legend(figure, [("measured", MEASURED, "s"), ("simulated", SIMULATED, "s")])
-        spoken = "; ".join(f"{label}: {share(left)} and {share(right)}" for label, left, right in rows)
-        return inline(figure, name, f"Share of time by {what}, measured and simulated. {spoken}.")
+        _legend(figure, [(side, SIDES[index % len(SIDES)], "s") for index, side in enumerate(sides)])
+        spoken = "; ".join(f"{label}: {', '.join(share(value) for value in values)}" for label, values in shown)
+        return inline(figure, name, f"Share of time by {what}: {', '.join(sides)}. {spoken}.")
 
 
-def _at_most(groups: Sequence[GroupRow], most: int) -> list[tuple[str, float | None, float | None]]:
-    rows = [(group.name or "(none)", group.sides.measured_share, group.sides.simulated_share) for group in groups]
-    if len(rows) <= most:
-        return rows
-    rest = rows[most - 1 :]
-    others = (f"{len(rest)} others", sum(row[1] or 0.0 for row in rest), sum(row[2] or 0.0 for row in rest))
-    return [*rows[: most - 1], others]
+def _at_most(
+    rows: Mapping[str, Sequence[float | None]], most: int, sides: int
+) -> list[tuple[str, Sequence[float | None]]]:
+    found = [(label or "(none)", values) for label, values in rows.items()]
+    if len(found) <= most:
+        return found
+    rest = found[most - 1 :]
+    others = [sum(values[side] or 0.0 for _, values in rest) for side in range(sides)]
+    return [*found[: most - 1], (f"{len(rest)} others", others)]
+
+
+def lanes(name: str, found: Sequence[tuple[str, Lanes]]) -> str:
+    """Busy times of each modality on a device of its own, for each side: over the side's own end, idle time left
+    empty."""
+    units = list(dict.fromkeys(unit for _, item in found for unit in item.busy))
+    rows = [(side, unit) for side, (_, item) in enumerate(found) for unit in units if unit in item.busy]
+    with style(name):
+        figure, axes = _figure(0.9 + 0.27 * len(rows))
+        for index, (side, unit) in enumerate(rows):
+            item = found[side][1]
+            axes.broken_barh([(0, 100)], (index - 0.3, 0.6), color=GRID, linewidth=0)
+            spans = [(100 * start / item.end_s, 100 * (stop - start) / item.end_s) for start, stop in item.busy[unit]]
+            axes.broken_barh(spans, (index - 0.3, 0.6), color=SIDES[side % len(SIDES)], linewidth=0)
+            used = sum(width for _, width in spans) / 100
+            axes.annotate(
+                f"{share(1 - used)} idle", (101, index), annotation_clip=False, va="center", fontsize=7.5, color=MUTED
+            )
+        axes.set_yticks(range(len(rows)), [middle(unit or "shared", _LONGEST_NAME) for _, unit in rows], fontsize=8)
+        axes.set_ylim(len(rows) - 0.45, -0.55)
+        axes.set_xlim(0, 119)
+        axes.set_xticks(range(0, 101, 25))
+        axes.set_xlabel("time from start to end of the side (%)")
+        _plain_rows(axes)
+        ends = [f"{side}: {si(item.end_s, 's')}" for side, item in found]
+        _legend(figure, [(text, SIDES[index % len(SIDES)], "s") for index, text in enumerate(ends)])
+        spoken = "; ".join(f"{side}: {share(item.idle_share)} of all lanes idle" for side, item in found)
+        return inline(figure, name, f"Modalities on devices of their own. {spoken}.")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One layer of a roofline: operations, bytes and seconds of one run."""
+
+    layer: str
+    op: str
+    stage: str
+    operations: int
+    bytes: int
+    seconds: float
+
+
+def roofline(name: str, points: Sequence[Point], roof: Architecture | None, what: str) -> str | None:
+    """Operations a second over operations a byte, logarithmic; None without a layer that has both. ``roof`` are the
+    peaks, where they are known."""
+    present = [item for item in points if item.operations and item.bytes and item.seconds > 0]
+    if not present:
+        return None
+    stages = list(dict.fromkeys(item.stage for item in present))
+    tooltips = {}
+    with style(name):
+        figure, axes = _figure(3.9)
+        intensities = [item.operations / item.bytes for item in present]
+        if roof is not None:
+            _roof(axes, roof, min(intensities), max(intensities))
+        for index, (item, x) in enumerate(zip(present, intensities, strict=True)):
+            look = stages.index(item.stage) % len(STAGES)
+            _mark(axes, x, item.operations / item.seconds, look, f"layer-{index}")
+            tooltips[f"layer-{index}"] = (
+                f"{item.layer} ({item.op}): {si(item.operations / item.seconds, 'op/s')} at"
+                f" {x:.3g} op/B, {si(item.seconds, 's')}"
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        _log_ticks(axes.yaxis, "op/s")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
+        axes.set_xlabel("operations per byte (each tensor once)")
+        axes.set_ylabel("reached")
+        looks = [(stages.index(stage) % len(STAGES), stage or "(none)") for stage in stages]
+        _legend(figure, [(stage, STAGES[look], _MARKERS[look]) for look, stage in looks])
+        return inline(
+            figure, name, f"Roofline of {len(present)} layers, {what}. Point at a mark for its layer.", tooltips
+        )
+
+
+def _roof(axes: Axes, roof: Architecture, low: float, high: float) -> None:
+    peak, bandwidth = roof.macs_per_second, roof.dram_bytes_per_second
+    ridge = peak / bandwidth
+    low, high = min(low, ridge / 4), max(high, ridge * 4)
+    axes.plot([low, ridge, high], [low * bandwidth, peak, peak], color=INK, linewidth=1.2, zorder=1)
+    axes.annotate(
+        f"{si(peak, 'MAC/s')}, {si(bandwidth, 'B/s')}",
+        (high, peak),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=MUTED,
+    )
+
+
+def _mark(axes: Axes, x: float, y: float, look: int, gid: str) -> None:
+    axes.plot(
+        x,
+        y,
+        _MARKERS[look],
+        color=STAGES[look],
+        markersize=6,
+        markeredgecolor=SURFACE,
+        markeredgewidth=0.6,
+        alpha=0.85,
+        gid=gid,
+    )
+
+
+def _log_ticks(axis: Any, unit: str) -> None:
+    axis.set_major_formatter(lambda value, _: _tick(value, unit))
+    axis.set_minor_formatter(lambda value, _: "")
 
 
 def scatter(name: str, validation: Validation) -> str | None:
@@ -67,25 +186,13 @@ def scatter(name: str, validation: Validation) -> str | None:
     with style(name):
         figure, axes = _figure(4.1)
         for index, (row, x, y) in enumerate(present):
-            look = stages.index(row.stage) % len(STAGES)
-            axes.plot(
-                x,
-                y,
-                _MARKERS[look],
-                color=STAGES[look],
-                markersize=6,
-                markeredgecolor=SURFACE,
-                markeredgewidth=0.6,
-                alpha=0.85,
-                gid=f"layer-{index}",
-            )
-            tooltips[f"layer-{index}"] = f"{row.layer} ({row.op}): {si(x, 's')} measured, {si(y, 's')} simulated"
-        _equal_shares(axes, present)
+            _mark(axes, x, y, stages.index(row.stage) % len(STAGES), f"layer-{index}")
+            tooltips[f"layer-{index}"] = f"{row.label} ({row.op}): {si(x, 's')} measured, {si(y, 's')} simulated"
+        _equal(axes, present, seconds=validation.same_device)
         axes.set_xscale("log")
         axes.set_yscale("log")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(lambda value, _: _tick(value))
-            axis.set_minor_formatter(lambda value, _: "")
+            _log_ticks(axis, "s")
         axes.set_xlabel("measured")
         axes.set_ylabel("simulated")
         ranks = validation.all_layers
@@ -97,47 +204,24 @@ def scatter(name: str, validation: Validation) -> str | None:
         )
         looks = [(stages.index(stage) % len(STAGES), stage or "(none)") for stage in stages]
         marks = [(stage, STAGES[look], _MARKERS[look]) for look, stage in looks]
-        _legend(figure, [*marks, ("equal shares", MUTED, "--")])
+        _legend(figure, [*marks, ("equal times" if validation.same_device else "equal shares", MUTED, "--")])
         spoken = f"Simulated over measured time of {len(present)} layers on logarithmic axes, by stage. Spearman"
         spoken += f" {coefficient(ranks.spearman)}, Kendall {coefficient(ranks.kendall)}. All values are in the table."
         return inline(figure, name, spoken, tooltips)
 
 
-def _tick(seconds: float) -> str:
+def _tick(value: float, unit: str) -> str:
     """A power of ten without decimals."""
-    number, unit = si(seconds, "s").split()
-    return f"{float(number):g} {unit}"
+    number, prefixed = si(value, unit).split()
+    return f"{float(number):g} {prefixed}"
 
 
-def _equal_shares(axes: Axes, points: Sequence[tuple[LayerRow, float, float]]) -> None:
-    """The line on which a layer has the same share on both sides: above it the simulated share is the larger."""
-    ratio = sum(y for _, _, y in points) / sum(x for _, x, _ in points)
+def _equal(axes: Axes, points: Sequence[tuple[LayerRow, float, float]], *, seconds: bool) -> None:
+    """The line on which a layer has the same time, or the same share, on both sides: above it the simulated one is the
+    larger."""
+    ratio = 1.0 if seconds else sum(y for _, _, y in points) / sum(x for _, x, _ in points)
     low, high = min(x for _, x, _ in points), max(x for _, x, _ in points)
     axes.plot([low, high], [low * ratio, high * ratio], color=MUTED, linewidth=1, linestyle="--", zorder=1)
-
-
-def dumbbells(name: str, validation: Validation, most: int = 15) -> str:
-    """The layers with the largest shares on either side: both shares, joined by a line."""
-    rows = sorted(validation.layers, key=lambda row: row.sides.larger_share, reverse=True)[:most]
-    with style(name):
-        figure, axes = _figure(0.8 + 0.27 * len(rows))
-        for index, row in enumerate(rows):
-            values = [(row.sides.measured_share, MEASURED), (row.sides.simulated_share, SIMULATED)]
-            present = [(100 * value, color) for value, color in values if value is not None]
-            axes.plot([value for value, _ in present], [index] * len(present), color=MUTED, linewidth=1.5, zorder=2)
-            for value, color in present:
-                axes.plot(value, index, "o", color=color, markersize=7, zorder=3, clip_on=False)
-        axes.set_yticks(range(len(rows)), [middle(row.layer, _LONGEST_NAME) for row in rows], fontsize=8)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(left=0)
-        axes.set_xlabel("share of the side's time in layers (%)")
-        _plain_rows(axes)
-        _legend(figure, [("measured", MEASURED, "o"), ("simulated", SIMULATED, "o")])
-        spoken = "; ".join(
-            f"{row.layer}: {share(row.sides.measured_share)} and {share(row.sides.simulated_share)}" for row in rows[:5]
-        )
-        title = f"The {len(rows)} layers with the largest shares, measured and simulated. {spoken}."
-        return inline(figure, name, title)
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

@@ -184,6 +184,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("output", nargs="?", default="docs/simulators.md", type=Path)
     parser.add_argument("--limit-s", type=float, default=120.0, help="of one simulator run")
     parser.add_argument("--workload", action="append", help="instead of the three of the page")
+    parser.add_argument("--skip", action="append", default=[], help="SIMULATOR=WORKLOAD that would take too long")
     chosen = parser.parse_args(arguments)
     options = Options(limit_s=chosen.limit_s)
     known = snapshots()
@@ -192,7 +193,10 @@ def main(arguments: Sequence[str]) -> None:
     with bar("simulating") as progress:
         for done, (workload, arch) in enumerate((model, arch) for model in names for arch in ARCHS):
             progress(done, len(names) * len(ARCHS))
-            found[workload, arch] = ask(LayerGraph.load(known[workload]), arch, SIMULATORS, options)
+            skipped = [name for name in SIMULATORS if f"{name}={workload}" in chosen.skip]
+            asked = [name for name in SIMULATORS if name not in skipped]
+            found[workload, arch] = ask(LayerGraph.load(known[workload]), arch, asked, options)
+            found[workload, arch].reasons |= dict.fromkeys(skipped, "not asked, since it would take hours (--skip)")
     versions = {
         name: item.version for cells in found.values() for name, item in cells.simulations.items() if item.version
     }

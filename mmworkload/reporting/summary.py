@@ -3,12 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmworkload.reporting.units import coefficient, plural, share, si, times
+from mmworkload.validating.device import bound
 
 if TYPE_CHECKING:
+    from mmworkload.validating.report import Report
     from mmworkload.validating.result import GroupRow, Part, Validation
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What limits one side: shares of ``seconds``, the largest first. Empty when the device's peaks are not known."""
+
+    where: str
+    seconds: float
+    shares: dict[str, float]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{share(value)} {name}" for name, value in self.shares.items() if value >= 0.0005)
+
+
+def measured_bound(report: Report) -> Bound:
+    """Of the eager time: what is in no kernel, and what the kernels of each layer wait for. Where layers take longer
+    one by one than the whole model does, of the sum over layers."""
+    gaps = report.validation.gaps
+    inside: dict[str, float] = {}
+    for part, measured in zip(report.workload.parts, report.measurements, strict=True):
+        traced = {layer.name: layer for layer in part.graph}
+        for item in measured.layers:
+            layer = traced.get(item.layer)
+            if report.device is None:
+                name = "in kernels"
+            elif layer is None:
+                name = "other"
+            else:
+                name = bound(layer, report.device, item.time.median_s, item.kernels)
+            inside[name] = inside.get(name, 0.0) + item.time.median_s * part.count
+    inside["other kernels"] = gaps.unattributed_s
+    used = sum(inside.values())
+    if gaps.only or used > gaps.eager_s:
+        return _bound(report.validation.device_name, used, inside)
+    return _bound(report.validation.device_name, gaps.eager_s, {**inside, "idle or dispatch": gaps.eager_s - used})
+
+
+def simulated_bound(report: Report) -> Bound:
+    """Of the serial latency: what the longest share of each layer waits for."""
+    parts: dict[str, float] = {}
+    for row in report.simulation.layers:
+        parts[row.bound] = parts.get(row.bound, 0.0) + row.latency_s * row.weight
+    v = report.validation
+    return _bound(f"{v.arch} ({v.simulator})", v.serial_s, parts)
+
+
+def _bound(where: str, seconds: float, parts: dict[str, float]) -> Bound:
+    ordered = sorted(parts.items(), key=lambda item: -item[1])
+    return Bound(where, seconds, {name: value / seconds for name, value in ordered} if seconds else {})
+
+
+def verdicts(reports: tuple[Report, ...]) -> Iterator[str]:
+    """What bounds one workload, on the device and on each architecture, in a sentence each."""
+    first = reports[0]
+    yield f"On {first.validation.device_name}: {measured_bound(first)} of {si(measured_bound(first).seconds, 's')}."
+    for report in reports:
+        found = simulated_bound(report)
+        yield f"On {found.where}: {found} of {si(found.seconds, 's')}."
 
 
 # Distance of the quartiles over the median, from which a measurement is called unsteady.
@@ -76,6 +137,26 @@ def _ranks(v: Validation) -> Iterator[str]:
     yield text + "."
 
 
+def accuracies(validation: Validation) -> Iterator[str]:
+    """How far the two sides are apart."""
+    v = validation
+    basis = "seconds" if v.same_device else "shares of time"
+    every = v.errors[0]
+    yield (
+        f"Stages differ by {share(v.stage_distance)} of the time in all"
+        + (f", most in {v.widest_stage}" if len(v.stages) > 1 else "")
+        + f"; over the {plural(v.large_layers.layers, 'layer')} with at least 1 % of the measured time, Spearman"
+        f" {coefficient(v.large_layers.spearman)}, Kendall {coefficient(v.large_layers.kendall)}."
+    )
+    if every.median is not None:
+        yield (
+            f"Median error of {basis} per layer: {share(every.median)} (nine tenths within {share(every.p90)}, worst"
+            f" {share(every.worst)} in {every.worst_row}); {plural(every.excluded, 'layer')} left out."
+        )
+    if v.same_device and v.end_to_end_ratio is not None:
+        yield f"Sum over layers: {times(v.end_to_end_ratio)} the measured one."
+
+
 def caveats(validation: Validation) -> Iterator[str]:
     """What the comparison does not cover, one sentence each; only what applies."""
     v, gaps = validation, validation.gaps
@@ -92,6 +173,12 @@ def caveats(validation: Validation) -> Iterator[str]:
             f"The kernels of all layers add up to {times(gaps.layers_over_eager)} the eager time."
             f" {share(gaps.idle_share)} of it is in no kernel: idle, dispatch, or a machine busy with other work. No"
             " share includes it."
+        )
+    if gaps.excess:
+        shown = ", ".join(f"{row.layer} ({si(row.excess_s, 's')}; {row.why})" for row in gaps.excess[:3])
+        yield (
+            f"The layers add up to {times(gaps.layers_over_eager)} the eager time: they are measured one by one under"
+            f" the profiler. If each kernel costs the same there, most of it is in {shown}."
         )
     first, third = gaps.eager_quartiles_s
     if third - first > UNSTEADY * gaps.eager_s:
