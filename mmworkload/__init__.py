@@ -16,6 +16,8 @@ _HOMES = {
     "measure": "mmworkload.verbs",
     "validate": "mmworkload.verbs",
     "architecture": "mmworkload.verbs",
+    "export_all": "mmworkload.verbs",
+    "analyze": "mmworkload.analyzing",
     "LayerGraph": "mmworkload.graph",
     "Workload": "mmworkload.graph",
     "Problem": "mmworkload.problem",

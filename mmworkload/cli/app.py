@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import typer
 
+from mmworkload.cli.analyzing import analyze
+from mmworkload.cli.comparing import compare
+from mmworkload.cli.exits import exits
 from mmworkload.cli.exporting import export
 from mmworkload.cli.listing import list_
 from mmworkload.cli.measuring import measure
 from mmworkload.cli.results import results
 from mmworkload.cli.showing import show
 from mmworkload.cli.simulating import simulate
+from mmworkload.cli.sweeping import sweep
 from mmworkload.cli.tracing import trace
 from mmworkload.cli.validating import validate
 
@@ -21,9 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("list")(list_)
-for verb in (show, trace, export, simulate, measure, validate):
+for verb in (show, trace, export, simulate, measure, analyze, validate, compare, exits):
     app.command(verb.__name__)(verb)
 app.add_typer(results, name="results")
+app.add_typer(sweep, name="sweep")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmworkload.cli.options import All, Json, Model, Only, command, model_options, print_json
+from mmworkload.exits.settings import split_exits
 from mmworkload.models.names import Options
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _traced(name: str, how: Options) -> tuple[Resolved | None, LayerGraph]:
     """The model, with the parameters that can be set, and its graph; no model for what is traced already."""
     from mmworkload import verbs
 
-    if verbs.is_saved_graph(name) or importlib.util.find_spec("torch") is None:
+    if verbs.is_saved_graph(name) or split_exits(name)[1] or importlib.util.find_spec("torch") is None:
         return None, verbs.trace(name, **how)
     from mmworkload.models import resolve
     from mmworkload.tracing import trace_model

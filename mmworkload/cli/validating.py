@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,9 @@ import typer
 
 from mmworkload.cli.options import (
     All,
-    Arch,
     Device,
     Json,
-    Model,
     Only,
-    Simulator,
     Strict,
     command,
     model_options,
@@ -29,47 +27,95 @@ from mmworkload.models.names import Options
 @model_options
 @simulator_options
 def validate(
-    model: Model,
-    arch: Arch,
+    arch: Annotated[
+        list[str],
+        typer.Option(
+            "--arch",
+            "-a",
+            help="architectures with commas between: host,eyeriss_like; STAGE=ARCH,*=ARCH is one system; may be"
+            " repeated",
+        ),
+    ],
     how: Options,
     running: dict[str, Any],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML report to write")] = None,
-    device: Device = "cpu",
-    measurement: Annotated[
-        Path | None, typer.Option("--measurement", help="a saved measurement (measure -o) instead of measuring now")
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="workloads, or none for all that --measured has", show_default=False),
     ] = None,
-    simulator: Simulator = "auto",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML report to write")] = None,
+    figures: Annotated[Path | None, typer.Option("--figures", help="folder for the report's figures as SVG")] = None,
+    device: Device = "cpu",
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--measured", "--measurement", help="a saved result (measure -o) instead of measuring now; may be repeated"
+        ),
+    ] = None,
+    simulator: Annotated[
+        str,
+        typer.Option(
+            "--simulator",
+            "-s",
+            help="auto, timeloop, zigzag, roofline, ..., or calibrated: fitted on the other workloads; several with"
+            " commas between",
+        ),
+    ] = "auto",
     only: Only = None,
     strict: Strict = True,
     all_layers: All = False,
     json: Json = False,
 ) -> None:
-    """Measures and simulates the same layers and puts them side by side."""
+    """Measures and simulates the same layers and puts them side by side, for several workloads and architectures."""
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
-    from mmworkload.measuring.result import Measurement
+    from mmworkload.measuring.folder import load
 
-    taken = Measurement.load(measurement) if measurement else None
-    with bar(f"simulating {model}") as progress:
-        report = verbs.validate(
-            model,
-            arch,
+    results = [load(path) for path in measured or ()]
+    names = list(dict.fromkeys(models or ()))
+    archs = [item for text in arch for item in split_archs(text)]
+    simulators = simulator.split(",")
+    with bar("validating") as progress:
+        study = verbs.validate_all(
+            names,
+            archs,
             device=device,
-            simulator=simulator,
+            simulators=simulators,
             only=only or (),
-            measurement=taken,
+            measurements=[item.measurement for item in results],
+            graphs={(item.graph.model, item.graph.batch): item.graph for item in results if item.graph is not None},
             strict=strict,
             progress=progress,
-            **running,
+            running=running,
             **how,
         )
     if output is not None:
-        report.write_html(output)
-    if json:
-        print_json(report.to_dict())
-    else:
-        from mmworkload.reporting.tables import print_out, validate_tables
+        study.write_html(output)
+    if figures is not None:
+        from mmworkload.reporting.figures import write_figures
 
-        print_out(*validate_tables(report.validation, all_layers=all_layers))
+        print(f"wrote {len(write_figures(study, figures))} figures in {figures}", file=sys.stderr)
+    if json:
+        print_json(study.reports[0].to_dict() if _is_one(study.reports, names, archs, simulators) else study.to_dict())
+    else:
+        from mmworkload.reporting.tables import print_out
+        from mmworkload.reporting.tables.validate import study_tables
+
+        print_out(*study_tables(study, all_layers=all_layers))
     if output is not None:
         print(f"wrote {output}", file=sys.stderr)
+
+
+def _is_one(reports: Sequence[Any], *asked: Sequence[str]) -> bool:
+    """Whether one comparison was asked for, so that the answer is one."""
+    return len(reports) == 1 and all(len(item) <= 1 for item in asked)
+
+
+def split_archs(text: str) -> list[str]:
+    """``A,B`` is two architectures; neighbours with ``=`` in them are one system: ``A,encoder/image=B,*=C`` is two."""
+    found: list[str] = []
+    for item in text.split(","):
+        if "=" in item and found and "=" in found[-1]:
+            found[-1] += f",{item}"
+        else:
+            found.append(item)
+    return found

@@ -1,25 +1,29 @@
-"""Measuring: a model timed on a CPU or a GPU, end to end and layer by layer.
+"""Measuring: a model timed on a CPU or a GPU, end to end, stage by stage, layer by layer and kernel by kernel.
 
 Three times that are never mixed: (a) the user's eager model, uninstrumented; (b) the traced graph; (c) per layer, the
-sum of its kernels' durations from a profiled run of the graph, node by node.
+sum of its kernels' durations from a profiled run of the graph, node by node. Each level is measured in runs of its own,
+so that the instruments of a deeper one do not lengthen the times of the one above.
 """
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mmworkload.errors import MmworkloadError, UnavailableError, UnknownNameError
-from mmworkload.measuring.result import LayerTime, Measurement, Spread
+from mmworkload.measuring.folder import Result
+from mmworkload.measuring.result import Execution, LayerTime, Measurement, Spread, StageTime
 
 if TYPE_CHECKING:
     import torch
 
+    from mmworkload.graph import LayerGraph
     from mmworkload.measuring.attribution import Event, LayerKernels
     from mmworkload.models import Model
     from mmworkload.tracing import Traced
 
-__all__ = ["LayerTime", "Measurement", "Spread", "measure"]
+__all__ = ["Execution", "LayerTime", "Measurement", "Result", "Spread", "StageTime", "measure", "measure_result"]
 
 DEVICES = ("cpu", "cuda")
 # Forward passes under the profiler: a few are enough for a spread, and each one costs memory for its events.
@@ -35,29 +39,77 @@ def measure(
     repeats: int = 50,
     only: Sequence[str] = (),
     limit_s: float = 60.0,
+    compiled: bool = False,
+    cuda_graph: bool = False,
+    energy: bool = False,
     traced: Traced | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Measurement:
+    """The times of :func:`measure_result`, without graph and frames; all arguments and errors are those."""
+    return measure_result(
+        model,
+        device=device,
+        warmup=warmup,
+        repeats=repeats,
+        only=only,
+        limit_s=limit_s,
+        compiled=compiled,
+        cuda_graph=cuda_graph,
+        energy=energy,
+        traced=traced,
+        progress=progress,
+    ).measurement
+
+
+def measure_result(
+    model: Model,
+    *,
+    device: str = "cpu",
+    warmup: int = 10,
+    repeats: int = 50,
+    only: Sequence[str] = (),
+    limit_s: float = 60.0,
+    compiled: bool = False,
+    cuda_graph: bool = False,
+    energy: bool = False,
+    traced: Traced | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
     """Times ``model`` on ``device``, ``cpu`` or ``cuda``, with random weights and inputs.
 
     Parameters
     ----------
     warmup, repeats: upper bounds. One warm-up run and the first 5 of the repeats are taken however long they last.
-    only: globs over stages. The whole model runs, and all numbers are those of the whole model, except that ``layers``
-        holds the layers of these stages alone.
-    limit_s: for all runs together, tracing and building apart.
+    only: globs over stages, or over modalities where they match no stage. The whole model runs, and all numbers are
+        those of the whole model, except that ``layers`` and ``stage_times`` hold these stages alone, and that what is
+        chosen is also run alone, as the execution ``alone``.
+    limit_s: for all runs together, tracing, building and compiling apart.
+    compiled, cuda_graph: also times the model under ``torch.compile``, and replayed as a CUDA graph (CUDA only).
+    energy: also measures the joules of an inference of the eager model, which takes some eight seconds more.
     traced: the trace of ``model``, where it is at hand.
     progress: called with the number of steps done (trace, build, warm up, time, profile, memory) and of all steps.
 
-    Raises UnknownNameError for another device or a stage that is not there, UnavailableError for a device that this
-    machine does not have, ModelError when the model fails on the device, and MmworkloadError when it does not fit.
+    Raises UnknownNameError for another device or a stage that is not there, UnavailableError for a device, compiler
+    or counter of energy that this machine does not have, ModelError when the model fails on the device, and MmworkloadError when it does
+    not fit or has no CUDA graph.
     """
-    from mmworkload.measuring.attribution import difference, kernels, per_layer
+    from mmworkload.measuring.alone import alone_runner
+    from mmworkload.measuring.attribution import difference, kernels, per_layer, run_spans
+    from mmworkload.measuring.energy import measure_energy, open_meter
+    from mmworkload.measuring.executions import (
+        captured,
+        compile_model,
+        fused_kernels,
+        require_compiler,
+        require_cuda_graphs,
+    )
+    from mmworkload.measuring.frames import attributed_share, host_frame, host_rows, kernel_rows, kernels_frame
     from mmworkload.measuring.guard import guarded
     from mmworkload.measuring.memory import peak_memory
     from mmworkload.measuring.profiling import profiled, run_names
     from mmworkload.measuring.program import bind
     from mmworkload.measuring.provenance import provenance
+    from mmworkload.measuring.stages import StageSampler, fastest_s, stage_of_call, stage_times
     from mmworkload.measuring.timing import alternated, sampler, warmed
     from mmworkload.tracing import trace_model
 
@@ -67,28 +119,63 @@ def measure(
             " more than 0 s are needed"
         )
     place = find_device(device)
+    if compiled:
+        require_compiler(place)
+    if cuda_graph:
+        require_cuda_graphs(place)
+    if energy:
+        # Told before all else is measured.
+        with open_meter(place):
+            pass
     done = progress or (lambda steps, total: None)
     done(0, STEPS)
     traced = traced or trace_model(model)
-    chosen = {layer.name for layer in traced.graph.only(only)} if only else None
+    chosen = _chosen(traced.graph, only) if only else None
     done(1, STEPS)
     with guarded(model, device, "building it"):
         program = bind(traced, model.build(device), place)
     done(2, STEPS)
     eager_sample, graph_sample = sampler(program.eager_run, place), sampler(program.graph_run, place)
+    stage_sample = StageSampler(program, stage_of_call(traced.graph, traced.layer_of_call), place)
     with guarded(model, device, "running the eager model"):
         warmed(eager_sample, warmup=max(1, warmup), limit_s=limit_s / 6)
     with guarded(model, device, "running the traced graph"):
-        warmed(graph_sample, warmup=max(1, warmup), limit_s=limit_s / 6)
+        warmed(graph_sample, warmup=max(1, warmup), limit_s=limit_s / 12)
+        warmed(stage_sample, warmup=max(1, warmup), limit_s=limit_s / 12)
+    stage_sample.taken.clear()
+    samples = {}
+    made = None
+    if compiled:
+        with guarded(model, device, "compiling it"):
+            made = compile_model(program)
+            samples["compile"] = "torch.compile of the eager model, default backend", sampler(made.run, place)
+    if cuda_graph:
+        with guarded(model, device, "capturing it as a CUDA graph"):
+            samples["cuda-graph"] = (
+                "replay of the eager model as a CUDA graph",
+                sampler(captured(program, place), place),
+            )
+    if chosen is not None:
+        with guarded(model, device, f"running {', '.join(only)} alone"):
+            runner = alone_runner(program, traced.layer_of_call, chosen)
+            samples["alone"] = f"{', '.join(only)} alone, on stored inputs", sampler(runner, place)
+    for name, (_, sample) in samples.items():
+        with guarded(model, device, f"running it as {name}"):
+            warmed(sample, warmup=max(1, warmup), limit_s=limit_s / 12)
     done(3, STEPS)
     with guarded(model, device, "timing it"):
-        eager, graph = alternated([eager_sample, graph_sample], repeats=repeats, limit_s=limit_s / 3)
+        eager, graph, staged, *others = alternated(
+            [eager_sample, graph_sample, stage_sample, *(sample for _, sample in samples.values())],
+            repeats=repeats,
+            limit_s=limit_s / 3,
+        )
     facts = provenance(place)
     done(4, STEPS)
     runs = _profiled_runs(graph.median_s, repeats, limit_s / 3)
     with guarded(model, device, "profiling it"):
         eager_events = profiled(program.eager_run, runs, place)
         node_events = profiled(program.node_run, runs, place)
+        compiled_events = profiled(made.run, runs, place) if made else []
     on_device = place.type != "cpu"
     eager_kernels, node_kernels = (kernels(events, on_device=on_device) for events in (eager_events, node_events))
     times, unattributed_s = per_layer(node_kernels, traced.layer_of_call, run_names(runs))
@@ -97,11 +184,22 @@ def measure(
         # What runs on the host has no kernels on the device: its time is the processor's.
         on_host, _ = per_layer(kernels(node_events, on_device=False), traced.layer_of_call, run_names(runs))
         times.update({name: time for name, time in on_host.items() if name in host})
+    kernel_table = kernel_rows(node_events, traced.graph, traced.layer_of_call, on_device=on_device)
+    host_table = host_rows(node_events, traced.graph, traced.layer_of_call)
     done(5, STEPS)
     with guarded(model, device, "measuring its memory"):
         peak_bytes = peak_memory(program, place)
+    joules = None
+    if energy:
+        with guarded(model, device, "measuring its energy"):
+            joules = measure_energy(program.eager_run, place)
     done(STEPS, STEPS)
-    return Measurement(
+    fused = (
+        fused_kernels(kernels(compiled_events, on_device=on_device), made.code, made.modules, traced.graph)
+        if made
+        else ()
+    )
+    measurement = Measurement(
         model=model.name,
         variant=model.variant,
         batch=model.batch,
@@ -115,7 +213,30 @@ def measure(
         peak_memory_bytes=peak_bytes,
         only=tuple(only),
         provenance={**facts, "sdpa_used": attention_operators(eager_events), "profiled_runs": runs},
+        stage_times=stage_times(traced.graph, stage_sample.taken, kernel_table, host_table, chosen),
+        overhead={
+            "stage": staged.min_s / graph.min_s,
+            "layer": fastest_s(run_spans(node_events)) / graph.min_s,
+            "kernel": fastest_s(run_spans(eager_events)) / eager.min_s,
+        },
+        attributed_share=attributed_share(kernel_table),
+        executions=tuple(
+            Execution(name, what, time, fused if name == "compile" else ())
+            for (name, (what, _)), time in zip(samples.items(), others, strict=True)
+        ),
+        energy=joules,
     )
+    return Result(measurement, traced.graph, kernels_frame(kernel_table), host_frame(host_table))
+
+
+def _chosen(graph: LayerGraph, only: Sequence[str]) -> set[str]:
+    """Names of the layers whose stage, or else whose modality, matches a glob. Raises UnknownNameError."""
+    modalities = {layer.modality for layer in graph if layer.modality}
+    stages = {layer.stage for layer in graph}
+    named = [glob for glob in only if not fnmatch.filter(stages, glob) and fnmatch.filter(modalities, glob)]
+    staged = [glob for glob in only if glob not in named]
+    found = {layer.name for layer in graph.only(staged)} if staged else set()
+    return found | {layer.name for layer in graph if any(fnmatch.fnmatch(layer.modality, glob) for glob in named)}
 
 
 def find_device(name: str) -> torch.device:

@@ -65,7 +65,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Activity:
-    """What the host did in a forward pass: an operator or a call of the runtime; ``self_ns`` is without what it calls."""
+    """What the host did in a forward pass: an operator or a runtime call; ``self_ns`` is without what it calls."""
 
     name: str
     kind: EventKind
@@ -110,9 +110,7 @@ def run_spans(events: Sequence[Event]) -> dict[str, tuple[int, int]]:
     """Start and end in nanoseconds of each forward pass, by name: the end is that of its last work on any device."""
     ranges = _Ranges([event for event in events if event.kind == "range"])
     spans = {
-        item.name.removeprefix(RUN): (item.start_ns, item.end_ns)
-        for item in ranges.ranges
-        if item.name.startswith(RUN)
+        item.name.removeprefix(RUN): (item.start_ns, item.end_ns) for item in ranges.ranges if item.name.startswith(RUN)
     }
     for kernel in _on_device(events, ranges):
         start_ns, end_ns = spans[kernel.run]

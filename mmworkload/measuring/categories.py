@@ -1,8 +1,8 @@
 """What a kernel is, judged by its name alone. Pure text rules.
 
-The category by operator is that of the layer and is true. The category by name is the papers' rule, kept for comparison
-with them: it tests substrings in order, and cuDNN's forward convolutions carry "relu" in their names, so that their time
-is booked as Relu.
+The category by operator is that of the layer and is true. The category by name is the papers' rule, kept to compare
+with them: it tests substrings in order, and cuDNN's forward convolutions carry "relu" in their names, so that their
+time is booked as Relu.
 """
 
 from __future__ import annotations

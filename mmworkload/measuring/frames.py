@@ -75,9 +75,7 @@ _NOWHERE = _Place()
 
 def places(graph: LayerGraph, layer_of_call: Mapping[str, str]) -> dict[str, _Place]:
     """Key of a node to its layer; nodes that are no layer (views, checks) are not in it."""
-    layers = {
-        layer.name: _Place(layer.name, layer.op, layer.stage, layer.modality, layer.category) for layer in graph
-    }
+    layers = {layer.name: _Place(layer.name, layer.op, layer.stage, layer.modality, layer.category) for layer in graph}
     return {key: layers[name] for key, name in layer_of_call.items()}
 
 
@@ -171,6 +169,6 @@ def columns(kind: type[KernelRow] | type[HostRow]) -> list[str]:
 def _frame(kind: type[KernelRow] | type[HostRow], rows: Sequence[KernelRow] | Sequence[HostRow]) -> pandas.DataFrame:
     import pandas
 
-    types = {item.name: {"int": "int64", "float": "float64"}.get(str(item.type), "object") for item in fields(kind)}
+    types = {item.name: {"int": "int64", "float": "float64"}.get(str(item.type), "str") for item in fields(kind)}
     frame = pandas.DataFrame([astuple(row) for row in rows], columns=columns(kind))
     return frame.astype(types)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Calls of the CUDA runtime and driver; torch before 2.15 does not say the type of a record.
 _LAUNCH = re.compile(r"cu(da)?[A-Z]")
+# Kernels that torch.compile made for the CPU.
+_COMPILED = re.compile(r"graph_\d+_cpp_")
 
 
 def run_names(count: int) -> list[str]:
@@ -127,4 +129,5 @@ def event(record: Any) -> Event | None:
     if linked or _LAUNCH.match(name):
         return Event(name, "launch", *times, number, linked, thread)
     # Records of the profiler itself ("Activity Buffer Request") have no number of their own.
-    return Event(name, "operator", *times, number, 0, thread) if number and "::" in name else None
+    named = "::" in name or _COMPILED.match(name)
+    return Event(name, "operator", *times, number, 0, thread) if number and named else None

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import ModelError
-from mmworkload.measuring.attribution import NODE
+from mmworkload.measuring.ranges import node_range
 from mmworkload.models.end_to_end import PREPROCESS
 from mmworkload.tracing.walk import region_of, region_operands
 
@@ -30,6 +30,27 @@ if TYPE_CHECKING:
 
 # What a runner prepares: one forward pass, ready to be timed.
 Run = Callable[[], Any]
+# Takes note of the stage that begins.
+Mark = Callable[[str], None]
+
+# Runs a call: its key, what it calls, the arguments, and the autocast regions round it (arguments of torch.autocast).
+Observer = Callable[[str, Any, tuple[Any, ...], dict[str, Any], tuple[Any, ...]], Any]
+
+
+class Switch:
+    """Calls ``mark`` where the stage changes; what is of no stage belongs to the one before."""
+
+    def __init__(self, mark: Mark) -> None:
+        self.mark = mark
+        self.stage = ""
+
+    def to(self, stage: str) -> None:
+        if stage and stage != self.stage:
+            self.stage = stage
+            self.mark(stage)
+
+
+_BOUNDARY = "stage_boundary"
 
 
 @dataclass(frozen=True)
@@ -50,7 +71,7 @@ class Eager:
         """The user's model on fresh containers (a list that the model appends to does not grow over repeats)."""
         from torch.utils import _pytree
 
-        self._restore()
+        self.restore()
         args, kwargs = _pytree.tree_unflatten(list(self.inputs), self.structure)
         return lambda: self.module(*args, **kwargs)
 
@@ -62,7 +83,19 @@ class Eager:
         """The operators of the trace, each in a profiler range named after its key in ``Traced.layer_of_call``."""
         raise NotImplementedError
 
-    def _restore(self) -> None:
+    def stage_runner(self, mark: Mark, stage_of_call: Mapping[str, str]) -> Callable[[], Run]:
+        """A function that prepares ``graph_run`` with ``mark(stage)`` called where a stage begins, and nowhere else.
+
+        ``stage_of_call`` maps the keys of calls to stages; other calls belong to the stage before them.
+        """
+        raise NotImplementedError
+
+    def observed_run(self, observe: Observer) -> Run:
+        """``graph_run`` with every call made by ``observe``, which gives its result."""
+        raise NotImplementedError
+
+    def restore(self) -> None:
+        """Gives what a forward pass writes its first content again."""
         for tensor, content in self.pristine:
             tensor.copy_(content)
 
@@ -79,13 +112,29 @@ class Program(Eager):
 
     def graph_run(self) -> Run:
         """The program through its own generated code; gives the tuple of flattened outputs."""
-        self._restore()
+        self.restore()
         return lambda: self.graph_module(*self.values)
 
     def node_run(self) -> Run:
         """The program node by node, each call in a profiler range named after its key; outputs as ``graph_run``."""
-        self._restore()
+        self.restore()
         interpreter = _interpreter()(self.graph_module)
+        return lambda: interpreter.run(*self.values)
+
+    def stage_runner(self, mark: Mark, stage_of_call: Mapping[str, str]) -> Callable[[], Run]:
+        """``graph_run`` with calls of ``mark`` in its generated code."""
+        marked = _marked(self.graph_module, mark, stage_of_call)
+
+        def prepare() -> Run:
+            self.restore()
+            return lambda: marked(*self.values)
+
+        return prepare
+
+    def observed_run(self, observe: Observer) -> Run:
+        """The program node by node."""
+        self.restore()
+        interpreter = _interpreter()(self.graph_module, observe=observe)
         return lambda: interpreter.run(*self.values)
 
 
@@ -195,6 +244,38 @@ def placed(graph_module: GraphModule, device: torch.device) -> GraphModule:
     return result
 
 
+def _marked(graph_module: GraphModule, mark: Mark, stage_of_call: Mapping[str, str]) -> GraphModule:
+    """A copy of ``graph_module`` that calls ``mark(stage)`` before the first call of each segment of a stage."""
+    import torch
+
+    class Boundary(torch.nn.Module):
+        """A module, because generated code can call one by its name."""
+
+        def forward(self, stage: str) -> None:
+            mark(stage)
+
+    def instrument(owner: GraphModule, prefix: str, current: str) -> str:
+        owner.add_module(_BOUNDARY, Boundary())
+        for node in list(owner.graph.nodes):
+            if node.op != "call_function":
+                continue
+            inner = region_of(owner, node)
+            if inner is not None:
+                current = instrument(inner, f"{prefix}{node.name}/", current)
+                continue
+            stage = stage_of_call.get(f"{prefix}{node.name}", "")
+            if stage and stage != current:
+                current = stage
+                with owner.graph.inserting_before(node):
+                    owner.graph.call_module(_BOUNDARY, (stage,))
+        owner.recompile()
+        return current
+
+    result = copy.deepcopy(graph_module)
+    instrument(result, "", "")
+    return result
+
+
 def _on_host(node: Node) -> bool:
     """Whether the call is pre-processing, which stays on the CPU."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
@@ -228,14 +309,21 @@ def _region_context(node: Node) -> contextlib.AbstractContextManager[Any]:
 def _interpreter() -> type[Interpreter]:
     """The class that runs a graph node by node; made on first use, because its base needs torch."""
     import torch
-    from torch.profiler import record_function
 
     class NodeByNode(torch.fx.Interpreter):
         """One profiler range per call, named ``node::`` and its key in ``Traced.layer_of_call``."""
 
-        def __init__(self, module: GraphModule, prefix: str = "") -> None:
+        def __init__(
+            self,
+            module: GraphModule,
+            prefix: str = "",
+            observe: Observer | None = None,
+            autocasts: tuple[Any, ...] = (),
+        ) -> None:
             super().__init__(module)
             self.prefix = prefix
+            self.observe = observe
+            self.autocasts = autocasts
 
         def run_node(self, n: Node) -> Any:
             if n.op != "call_function" or n.target is operator.getitem:
@@ -243,9 +331,13 @@ def _interpreter() -> type[Interpreter]:
             inner = region_of(self.module, n)  # type: ignore[arg-type]
             if inner is not None:
                 operands: Any = self.map_nodes_to_values(tuple(region_operands(n)), n)
+                within = (*self.autocasts, n.args[:4]) if n.target is _autocast() else self.autocasts
                 with _region_context(n):
-                    return type(self)(inner, f"{self.prefix}{n.name}/").run(*operands)
-            with record_function(f"{NODE}{self.prefix}{n.name}"):
+                    return type(self)(inner, f"{self.prefix}{n.name}/", self.observe, within).run(*operands)
+            if self.observe is not None:
+                args, kwargs = self.fetch_args_kwargs_from_env(n)
+                return self.observe(f"{self.prefix}{n.name}", n.target, args, kwargs, self.autocasts)
+            with node_range(f"{self.prefix}{n.name}"):
                 return super().run_node(n)
 
     return NodeByNode

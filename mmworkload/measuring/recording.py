@@ -6,18 +6,21 @@ inference mode, with attention in parts, under a dispatch mode that opens a rang
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch.profiler import record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmworkload.measuring.attribution import NODE
-from mmworkload.measuring.program import Eager, Run
+from mmworkload.measuring.program import Eager, Mark, Observer, Run, Switch
+from mmworkload.measuring.ranges import node_range
 from mmworkload.tracing.ledger import operator_name
 from mmworkload.tracing.program import plain_attention
 from mmworkload.tracing.recorder import PART, SILENT, Calls, Modules
+
+# What an operator runs in, by its key.
+Around = Callable[[str], contextlib.AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -46,23 +49,49 @@ class Recorded(Eager):
 
     def node_run(self) -> Run:
         """The same, each operator in a profiler range."""
+        return self._intercepted(node_range)
+
+    def stage_runner(self, mark: Mark, stage_of_call: Mapping[str, str]) -> Callable[[], Run]:
+        """Prepares the same with ``mark(stage)`` called before the first operator of each segment."""
+
+        def prepare() -> Run:
+            switch = Switch(mark)
+
+            def before(key: str) -> contextlib.AbstractContextManager[Any]:
+                switch.to(stage_of_call.get(key, ""))
+                return contextlib.nullcontext()
+
+            return self._intercepted(before)
+
+        return prepare
+
+    def observed_run(self, observe: Observer) -> Run:
+        """The same, each operator through ``observe``."""
+        return self._intercepted(lambda key: contextlib.nullcontext(), observe)
+
+    def _intercepted(self, around: Around, observe: Observer | None = None) -> Run:
         run, composite = self.graph_run(), self.composite
 
-        def ranged() -> Any:
+        def intercepted() -> Any:
             modules = Modules(self.module)
-            with modules.tracked(), Ranges(Calls(modules), composite):
+            with modules.tracked(), Intercepted(Calls(modules), composite, around, observe):
                 return run()
 
-        return ranged
+        return intercepted
 
 
-class Ranges(TorchDispatchMode):
-    """One profiler range for each operator; those that were recorded in parts run in parts."""
+class Intercepted(TorchDispatchMode):
+    """Runs each operator within ``around(its key)``, through ``observe`` where it is given.
 
-    def __init__(self, calls: Calls, composite: set[str]) -> None:
+    Those that were recorded in parts run in parts.
+    """
+
+    def __init__(self, calls: Calls, composite: set[str], around: Around, observe: Observer | None) -> None:
         super().__init__()
         self.calls = calls
         self.composite = composite
+        self.around = around
+        self.observe = observe
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -72,5 +101,7 @@ class Ranges(TorchDispatchMode):
         if key in self.composite:
             with self.calls.parts(key), self:
                 return func.decompose(*args, **kwargs)
-        with record_function(f"{NODE}{key}"):
+        with self.around(key):
+            if self.observe is not None:
+                return self.observe(key, func, args, kwargs, ())
             return func(*args, **kwargs)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmworkload.errors import FormatError
 from mmworkload.files import write_atomic
+from mmworkload.measuring.energy import Energy
 
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA_VERSION = 1
+    from mmworkload.straggler import Straggler
+
+SCHEMA_VERSION = 2
+# Written before there were levels; what is missing stays empty.
+READABLE = (1, SCHEMA_VERSION)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,58 @@ class LayerTime:
 
 
 @dataclass(frozen=True)
+class StageTime:
+    """One stage: its time between timers at its boundaries, and what the profile of the layer level says of it.
+
+    Parameters
+    ----------
+    modality: of its layers, empty when they are of several or of none.
+    time: the sum of its segments in the traced program, which has no other timers.
+    cpu_s, runtime_s: time of the host in its operators and in calls of the device's runtime, each without what it
+        calls.
+    busy_s, idle_s: the device works for it, or does nothing while the stage is under way. On the CPU the processor is
+        the device. The profiler lengthens idle times.
+    launches, syncs, copies: kernels launched, calls that wait for the device, copies between host and device, in a
+        typical run.
+    """
+
+    stage: str
+    modality: str
+    time: Spread
+    cpu_s: float
+    runtime_s: float
+    busy_s: float
+    idle_s: float
+    launches: int
+    syncs: int
+    copies: int
+
+
+@dataclass(frozen=True)
+class FusedKernel:
+    """A kernel that a compiler made: the layers it covers (none where the compiler does not say) and its time a run."""
+
+    name: str
+    layers: tuple[str, ...]
+    time_s: float
+    calls: int
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Another way to run the model, timed in turn with the eager one.
+
+    ``name`` is ``compile``, ``cuda-graph`` or ``alone``; ``what`` says what was run; ``kernels`` are those of a
+    compiled model.
+    """
+
+    name: str
+    what: str
+    time: Spread
+    kernels: tuple[FusedKernel, ...] = ()
+
+
+@dataclass(frozen=True)
 class Measurement:
     """A model timed on a device.
 
@@ -71,6 +128,14 @@ class Measurement:
     peak_memory_bytes: ``model`` (parameters and buffers), ``data`` (inputs), ``intermediates`` and ``total``.
     only: the stage globs of ``--only``, which choose the rows of ``layers``; all else is of the whole model.
     provenance: device, driver, clocks, versions, threads, settings, git revision, command, date.
+    stage_times: the stage level, in order of first use.
+    overhead: end-to-end time of an instrumented run over the same run without instruments: ``stage`` (timers at stage
+        boundaries), ``layer`` (node by node under the profiler), both over ``graph``, and ``kernel`` (the eager model
+        under the profiler) over ``eager``. Of the fastest runs, which other load on the machine disturbs least.
+    attributed_share: share of the kernel time of the whole profiled runs that belongs to a layer, 0 to 1; None when it
+        was not measured.
+    executions: further end-to-end times: compiled, as a CUDA graph, a stage alone.
+    energy: joules of an inference of the eager model; None when it was not measured.
     """
 
     model: str
@@ -86,6 +151,22 @@ class Measurement:
     peak_memory_bytes: dict[str, int]
     only: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    stage_times: tuple[StageTime, ...] = ()
+    overhead: dict[str, float] = field(default_factory=dict)
+    attributed_share: float | None = None
+    executions: tuple[Execution, ...] = ()
+    energy: Energy | None = None
+
+    @property
+    def straggler(self) -> Straggler:
+        """The slowest encoder, from the stage level; from the kernels of the layers where that was not measured."""
+        from mmworkload.straggler import straggler
+
+        times = {item.stage: item.time.median_s for item in self.stage_times} or self.stages()
+        prefix = "encoder/"
+        return straggler(
+            {stage.removeprefix(prefix): seconds for stage, seconds in times.items() if stage.startswith(prefix)}
+        )
 
     @property
     def layer_sum_s(self) -> float:
@@ -128,19 +209,35 @@ class Measurement:
         return totals
 
     def to_dict(self) -> dict[str, Any]:
-        return {"schema_version": SCHEMA_VERSION, **asdict(self), "stages": self.stages()}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **asdict(self),
+            **{name: made(self) for name, made in _DERIVED.items()},
+        }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Measurement:
         """The inverse of :meth:`to_dict`. Raises FormatError."""
-        if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
-            raise FormatError(f"not a measurement of schema_version {SCHEMA_VERSION}")
+        if not isinstance(data, dict) or data.get("schema_version") not in READABLE:
+            raise FormatError(f"not a measurement of schema_version {' or '.join(map(str, READABLE))}")
         try:
-            values = {key: value for key, value in data.items() if key not in ("schema_version", "stages")}
-            layers = tuple(LayerTime(**{**item, "time": Spread(**item["time"])}) for item in values.pop("layers"))
-            eager, graph = Spread(**values.pop("eager")), Spread(**values.pop("graph"))
-            return cls(**{**values, "only": tuple(values["only"])}, eager=eager, graph=graph, layers=layers)
-        except (KeyError, TypeError) as error:
+            values = {key: value for key, value in data.items() if key not in ("schema_version", *_DERIVED)}
+            return cls(
+                **{
+                    **values,
+                    "only": tuple(values["only"]),
+                    "eager": Spread(**values["eager"]),
+                    "graph": Spread(**values["graph"]),
+                    "layers": tuple(_timed(LayerTime, item) for item in values["layers"]),
+                    "stage_times": tuple(_timed(StageTime, item) for item in values.get("stage_times", ())),
+                    "executions": tuple(
+                        _timed(Execution, {**item, "kernels": tuple(map(_fused, item["kernels"]))})
+                        for item in values.get("executions", ())
+                    ),
+                    "energy": Energy.from_dict(values["energy"]) if values.get("energy") else None,
+                }
+            )
+        except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"not a complete measurement: {type(error).__name__} {error}") from error
 
     def save(self, path: str | Path) -> None:
@@ -156,3 +253,21 @@ class Measurement:
             raise FormatError(f"cannot read {path}: {error}") from error
         except FormatError as error:
             raise FormatError(f"{path}: {error}") from error
+
+
+_Timed = TypeVar("_Timed", LayerTime, StageTime, Execution)
+
+
+def _timed(kind: type[_Timed], item: dict[str, Any]) -> _Timed:
+    return kind(**{**item, "time": Spread(**item["time"])})
+
+
+def _fused(item: dict[str, Any]) -> FusedKernel:
+    return FusedKernel(**{**item, "layers": tuple(item["layers"])})
+
+
+# What the JSON holds besides the fields, for readers without this package.
+_DERIVED: dict[str, Callable[[Measurement], Any]] = {
+    "stages": Measurement.stages,
+    "straggler": lambda measurement: asdict(measurement.straggler),
+}

@@ -174,10 +174,43 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Run:
+    """What a generation runs: a variant of its family at ``settings``, once, or growing.
+
+    A growing run takes ``steps`` steps, the first with the parameter ``along`` at ``start`` and each later one with
+    ``stride`` more.
+    """
+
+    name: str
+    variant: str
+    settings: Settings = field(default_factory=dict)
+    along: str = ""
+    start: int = 0
+    steps: int = 1
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Generating:
+    """A generation: what ``runs(**settings)`` says, one run after another (:mod:`mmworkload.generation`).
+
+    ``source``, ``parameters``, ``aliases`` and ``notes`` are as those of a variant.
+    """
+
+    name: str
+    source: str
+    runs: Callable[..., tuple[Run, ...]]
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    notes: str = ""
+
+
+@dataclass(frozen=True)
 class Family:
     """A workload: its variants, the first one being the default, and the data set it is used with.
 
-    ``dataset`` names it and its paper, ``dataset_url`` where to get it.
+    ``dataset`` names it and its paper, ``dataset_url`` where to get it. ``generations`` run several variants as a
+    whole.
     """
 
     description: str
@@ -185,6 +218,11 @@ class Family:
     variants: tuple[Variant, ...]
     default_batch: int = 1
     dataset_url: str = ""
+    generations: tuple[Generating, ...] = ()
+
+    def generation(self, name: str) -> Generating | None:
+        """The generation of that name or alias."""
+        return next((item for item in self.generations if name == item.name or name in item.aliases), None)
 
     def variant(self, name: str, family: str) -> Variant:
         """The variant of that name or alias, the default for an empty name; UnknownNameError otherwise."""
@@ -193,4 +231,11 @@ class Family:
         for item in self.variants:
             if name == item.name or name in item.aliases:
                 return item
-        raise UnknownNameError("variant", f"{family}/{name}", [f"{family}/{item.name}" for item in self.variants])
+        whole = self.generation(name)
+        if whole is not None:
+            raise MmworkloadError(
+                f"{family}/{name} is a generation of several graphs, which can be shown, simulated and exported; here"
+                f" one graph is needed. Take one of its parts, such as {family}/{self.variants[0].name}"
+            )
+        known = (*self.variants, *self.generations)
+        raise UnknownNameError("variant", f"{family}/{name}", [f"{family}/{item.name}" for item in known])

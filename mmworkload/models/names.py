@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from mmworkload.errors import MmworkloadError, UnavailableError, UnknownNameError
+from mmworkload.exits.settings import split_exits
 from mmworkload.models.family import Family
 from mmworkload.models.model import DTYPES, Model, Request
 from mmworkload.plugins import plugins
@@ -67,6 +68,11 @@ def resolve(name: str, **options: Unpack[Options]) -> Model:
     Raises UnknownNameError (nearest names suggested), ModelError for a file or function that cannot be used, and
     MmworkloadError for an impossible batch, dtype or parameter.
     """
+    if split_exits(name)[1] is not None:
+        raise MmworkloadError(
+            f"{name}: exits are added to the traced layers, which can be shown, exported and simulated, but not run;"
+            f" take {split_exits(name)[0]} to run the network itself"
+        )
     base, in_name, end_to_end = split(name)
     batch, dtype = options.get("batch"), options.get("dtype") or "float32"
     if batch is not None and batch < 1:

@@ -30,9 +30,10 @@ class About:
 
 def about(graph: LayerGraph) -> About:
     """Source and data set of the workload that ``graph`` is of, or the library with the version that it came from."""
+    from mmworkload.exits.settings import split_exits
     from mmworkload.models import families
 
-    base = graph.model.partition("?")[0]
+    base = split_exits(graph.model)[0].partition("?")[0]
     scheme, colon, _ = base.partition(":")
     if colon and scheme in _PACKAGES:
         package = _PACKAGES[scheme]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -113,19 +115,21 @@ def roofline(name: str, points: Sequence[Point], roof: Architecture | None, what
     if not present:
         return None
     stages = list(dict.fromkeys(item.stage for item in present))
-    tooltips = {}
     with style(name):
         figure, axes = _figure(3.9)
         intensities = [item.operations / item.bytes for item in present]
         if roof is not None:
             _roof(axes, roof, min(intensities), max(intensities))
-        for index, (item, x) in enumerate(zip(present, intensities, strict=True)):
-            look = stages.index(item.stage) % len(STAGES)
-            _mark(axes, x, item.operations / item.seconds, look, f"layer-{index}")
-            tooltips[f"layer-{index}"] = (
+        pairs = list(zip(present, intensities, strict=True))
+        _marks(axes, stages, [(item.stage, x, item.operations / item.seconds) for item, x in pairs])
+        tips = [
+            (
+                item.stage,
                 f"{item.layer} ({item.op}): {si(item.operations / item.seconds, 'op/s')} at"
-                f" {x:.3g} op/B, {si(item.seconds, 's')}"
+                f" {x:.3g} op/B, {si(item.seconds, 's')}",
             )
+            for item, x in pairs
+        ]
         axes.set_xscale("log")
         axes.set_yscale("log")
         _log_ticks(axes.yaxis, "op/s")
@@ -135,9 +139,8 @@ def roofline(name: str, points: Sequence[Point], roof: Architecture | None, what
         axes.set_ylabel("reached")
         looks = [(stages.index(stage) % len(STAGES), stage or "(none)") for stage in stages]
         _legend(figure, [(stage, STAGES[look], _MARKERS[look]) for look, stage in looks])
-        return inline(
-            figure, name, f"Roofline of {len(present)} layers, {what}. Point at a mark for its layer.", tooltips
-        )
+        spoken = f"Roofline of {len(present)} layers, {what}. Point at a mark for its layer."
+        return _tips(inline(figure, name, spoken), name, stages, tips)
 
 
 def _roof(axes: Axes, roof: Architecture, low: float, high: float) -> None:
@@ -156,18 +159,49 @@ def _roof(axes: Axes, roof: Architecture, low: float, high: float) -> None:
     )
 
 
-def _mark(axes: Axes, x: float, y: float, look: int, gid: str) -> None:
-    axes.plot(
-        x,
-        y,
-        _MARKERS[look],
-        color=STAGES[look],
-        markersize=6,
-        markeredgecolor=SURFACE,
-        markeredgewidth=0.6,
-        alpha=0.85,
-        gid=gid,
-    )
+def _marks(axes: Axes, stages: Sequence[str], points: Sequence[tuple[str, float, float]]) -> None:
+    """Marks by stage, each stage one group of the drawing; ``points`` are (stage, x, y)."""
+    for index, stage in enumerate(stages):
+        look = index % len(STAGES)
+        axes.plot(
+            [x for own, x, _ in points if own == stage],
+            [y for own, _, y in points if own == stage],
+            _MARKERS[look],
+            color=STAGES[look],
+            markersize=6,
+            markeredgecolor=SURFACE,
+            markeredgewidth=0.6,
+            alpha=0.85,
+            gid=f"stage-{index}",
+        )
+
+
+def _tips(svg: str, name: str, stages: Sequence[str], tips: Sequence[tuple[str, str]]) -> str:
+    """A title for every mark that :func:`_marks` drew, in the same order; ``tips`` are (stage, text)."""
+    for index, stage in enumerate(stages):
+        start = svg.index(f'<g id="{name}-stage-{index}">')
+        stop = svg.index("</g>", start)
+        texts = iter([text for own, text in tips if own == stage])
+        group = svg[start:stop]
+        drawn = re.search(r'<use [^>]*href="#([^"]+)"[^>]*? (style="[^"]*")', group)
+        if drawn is None:
+            continue
+        # What all marks share is said once, so that a thousand layers stay small.
+        shape, look = drawn[1], drawn[2]
+        group = group.replace(f" {look}", "").replace(f'{name}-stage-{index}">', f'{name}-stage-{index}" {look}>', 1)
+        group = group.replace(shape, f"{name}-m{index}")
+        group = re.sub(
+            r"\s*<use ([^>]*?)\s*/>",
+            lambda found, texts=texts: f"<use {_short(found[1])}><title>{html.escape(next(texts))}</title></use>",  # type: ignore[misc]
+            group,
+        )
+        svg = svg[:start] + group + svg[stop:]
+    return svg
+
+
+def _short(attributes: str) -> str:
+    """With coordinates of one decimal."""
+    return re.sub(r'="(-?\d+\.\d+)"', lambda found: f'="{float(found[1]):.1f}"', attributes)
 
 
 def _log_ticks(axis: Any, unit: str) -> None:
@@ -182,12 +216,13 @@ def scatter(name: str, validation: Validation) -> str | None:
     if not present:
         return None
     stages = list(dict.fromkeys(row.stage for row, _, _ in present))
-    tooltips = {}
     with style(name):
         figure, axes = _figure(4.1)
-        for index, (row, x, y) in enumerate(present):
-            _mark(axes, x, y, stages.index(row.stage) % len(STAGES), f"layer-{index}")
-            tooltips[f"layer-{index}"] = f"{row.label} ({row.op}): {si(x, 's')} measured, {si(y, 's')} simulated"
+        _marks(axes, stages, [(row.stage, x, y) for row, x, y in present])
+        tips = [
+            (row.stage, f"{row.label} ({row.op}): {si(x, 's')} measured, {si(y, 's')} simulated")
+            for row, x, y in present
+        ]
         _equal(axes, present, seconds=validation.same_device)
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -207,7 +242,7 @@ def scatter(name: str, validation: Validation) -> str | None:
         _legend(figure, [*marks, ("equal times" if validation.same_device else "equal shares", MUTED, "--")])
         spoken = f"Simulated over measured time of {len(present)} layers on logarithmic axes, by stage. Spearman"
         spoken += f" {coefficient(ranks.spearman)}, Kendall {coefficient(ranks.kendall)}. All values are in the table."
-        return inline(figure, name, spoken, tooltips)
+        return _tips(inline(figure, name, spoken), name, stages, tips)
 
 
 def _tick(value: float, unit: str) -> str:
@@ -248,4 +283,8 @@ def _legend(figure: Figure, entries: Sequence[tuple[str, str, str]]) -> None:
             handles.append(Line2D([], [], color=color, linestyle="--", linewidth=1, label=label))
         else:
             handles.append(Line2D([], [], color=color, linestyle="none", marker=mark, markersize=7, label=label))
-    figure.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=8.5, labelcolor=INK, handletextpad=0.4)
+    widest = max((len(label) for label, _, _ in entries), default=0)
+    columns = 3 if widest < 22 else 2 if widest < 34 else 1
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=columns, fontsize=8.5, labelcolor=INK, handletextpad=0.4
+    )

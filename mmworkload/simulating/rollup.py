@@ -10,6 +10,8 @@ from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer, Tensor
 from mmworkload.simulating.energy import transfer_j
 from mmworkload.simulating.estimate import dram_cycles
+from mmworkload.straggler import Straggler as Straggler
+from mmworkload.straggler import straggler as straggler
 
 ENCODER = "encoder/"
 
@@ -35,37 +37,6 @@ def critical_path_s(
         start = max([free.get(unit, 0.0), *(finished[source] for source in sources)])
         finished[layer.name] = free[unit] = start + latency_s[layer.name]
     return max(finished.values(), default=0.0)
-
-
-@dataclass(frozen=True)
-class Straggler:
-    """How unequal the encoders are. Ratios and idle share are None when there is one modality or none.
-
-    ``ratio`` is the slowest over the mean of the others; ``ratios`` the slowest over each other one, as MMBench
-    (Xu et al., IISWC 2023) gives it; ``idle_share`` the part of accelerator time spent waiting when every encoder
-    has its own accelerator and all wait for the slowest.
-    """
-
-    modality: str
-    ratio: float | None
-    ratios: dict[str, float]
-    idle_share: float | None
-
-
-def straggler(encoder_s: Mapping[str, float]) -> Straggler:
-    """The slowest of the encoders; seconds by modality. Encoders that take no time give no ratio."""
-    if not encoder_s:
-        return Straggler("", None, {}, None)
-    slowest = max(encoder_s, key=lambda modality: encoder_s[modality])
-    longest = encoder_s[slowest]
-    others = {modality: seconds for modality, seconds in encoder_s.items() if modality != slowest}
-    mean = sum(others.values()) / len(others) if others else 0.0
-    return Straggler(
-        modality=slowest,
-        ratio=longest / mean if mean else None,
-        ratios={modality: longest / seconds for modality, seconds in others.items() if seconds},
-        idle_share=1 - sum(encoder_s.values()) / (len(encoder_s) * longest) if others and longest else None,
-    )
 
 
 def stored_bits(tensor: Tensor, size_bytes: int, bits: int) -> int:

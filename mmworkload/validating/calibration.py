@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -148,23 +148,24 @@ def fit(found: Sequence[Sample], arch: Architecture, device_name: str, fitted_on
 
 
 def leave_one_out(
-    cases: Sequence[tuple[LayerGraph, Measurement]], arch: Architecture, tested: Iterable[str] | None = None
+    cases: Sequence[tuple[LayerGraph, Measurement]],
+    arch: Architecture,
+    tested: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[Split, ...]:
-    """For each model in ``tested`` (default: all), the calibration on the cases of all other models.
+    """For each workload in ``tested``, the calibration on the cases of all models but its own.
 
-    Other batches of the model under test are left out with it. Models without any other are not in the result.
+    ``tested`` is name to models that are left out (default: each model of ``cases`` to itself), whatever their batch.
+    Workloads for which nothing is left to fit on are not in the result.
     """
-    names = list(dict.fromkeys(graph.model for graph, _ in cases))
-    own = {index: samples(graph, measurement, arch) for index, (graph, measurement) in enumerate(cases)}
+    own = [samples(graph, measurement, arch) for graph, measurement in cases]
     splits = []
-    for name in names if tested is None else tested:
-        others = [index for index, (graph, _) in enumerate(cases) if graph.model != name]
-        chosen = [item for index in others for item in own[index]]
-        if not chosen:
+    for name, models in ({graph.model: {graph.model} for graph, _ in cases} if tested is None else tested).items():
+        others = [index for index, (graph, _) in enumerate(cases) if graph.model not in models and own[index]]
+        if not others:
             continue
         device = str(cases[others[0]][1].provenance.get("device_name", ""))
         fitted_on = dict.fromkeys(cases[index][0].model for index in others)
-        splits.append(Split(name, fit(chosen, arch, device, fitted_on)))
+        splits.append(Split(name, fit([item for index in others for item in own[index]], arch, device, fitted_on)))
     return tuple(splits)
 
 

@@ -146,8 +146,13 @@ def causes(
     device: Architecture | None,
     kernel_difference: float,
     user_kernels: bool,
+    launches: bool,
 ) -> tuple[Cause, ...]:
-    """See the module. ``device`` is the architecture of the measured device, where one is known."""
+    """See the module.
+
+    ``device`` is the architecture of the measured device, where one is known; ``launches``: its kernels are started
+    from a host. On a CPU they are operators, those inside others too, whose number says little.
+    """
     floor_s = _floor_s(sided, device)
     found: dict[str, list[Evidence]] = {}
     if not user_kernels:
@@ -156,7 +161,7 @@ def causes(
     for item in sided:
         if item.row.sides.larger_share < SMALLEST_SHARE:
             continue
-        kind, text = _why(item, device, floor_s)
+        kind, text = _why(item, device, floor_s, launches)
         if kind:
             found.setdefault(kind, []).append(Evidence(item.row.label, item.ratio, item.points, text))
     made = [
@@ -175,7 +180,7 @@ def _floor_s(sided: Iterable[Sided], device: Architecture | None) -> float:
     return quantile(times, SHORTEST) if times else 0.0
 
 
-def _why(item: Sided, device: Architecture | None, floor_s: float) -> tuple[str, str]:
+def _why(item: Sided, device: Architecture | None, floor_s: float, launches: bool) -> tuple[str, str]:
     """The kind of the cause and its evidence; empty when the layer agrees."""
     sides = item.row.sides
     if not sides.measured_s or not sides.simulated_s:
@@ -183,29 +188,29 @@ def _why(item: Sided, device: Architecture | None, floor_s: float) -> tuple[str,
         return "without-kernels", f"{side}; {100 * sides.larger_share:.1f} % of the other side"
     if item.ratio is None or 1 / OFF <= item.ratio <= OFF:
         return "", ""
-    return _too_fast(item, device, floor_s) if item.ratio < 1 else _too_slow(item, device)
+    return _too_fast(item, device, floor_s, launches) if item.ratio < 1 else _too_slow(item, device, launches)
 
 
-def _too_fast(item: Sided, device: Architecture | None, floor_s: float) -> tuple[str, str]:
+def _too_fast(item: Sided, device: Architecture | None, floor_s: float, launches: bool) -> tuple[str, str]:
     kernels = item.row.kernels or 0
     charged = item.result.count if item.result else 1
     if item.kernel_s and item.kernel_s <= NEAR_FLOOR * floor_s:
         return "launch-bound", (
-            f"{kernels} kernels of {_us(item.kernel_s)} each; the shortest here take {_us(floor_s)}"
+            f"{kernels} {_noun(launches)} of {_us(item.kernel_s)} each; the shortest here take {_us(floor_s)}"
         )
-    if kernels > 2 * max(1, charged):
+    if launches and kernels > 2 * max(1, charged):
         return "more-kernels", f"{kernels} kernels run, {max(1, charged)} charged"
     if item.result is not None and item.result.bound in ("memory", "vector", "launch"):
         return "memory-bound", _rate(item, device, memory=True)
     return "below-peak", _rate(item, device, memory=False)
 
 
-def _too_slow(item: Sided, device: Architecture | None) -> tuple[str, str]:
+def _too_slow(item: Sided, device: Architecture | None, launches: bool) -> tuple[str, str]:
     bound = item.result.bound if item.result else ""
     rate = item.layer.bytes / item.measured_s if item.layer and item.measured_s else 0.0
     if bound == "launch":
         charged = item.result.count if item.result else 1
-        return "launch-charged", f"{max(1, charged)} starts charged, {item.row.kernels or 0} kernels run"
+        return "launch-charged", f"{max(1, charged)} starts charged, {item.row.kernels or 0} {_noun(launches)} run"
     if bound == "memory":
         if device is not None and item.layer is not None:
             fits = 0 < item.layer.bytes <= cache_bytes(device)
@@ -218,6 +223,10 @@ def _too_slow(item: Sided, device: Architecture | None) -> tuple[str, str]:
     if item.result is not None and item.result.utilization < IDLE_ARRAY:
         return "idle-array", f"{100 * item.result.utilization:.0f} % of the array busy"
     return "compute-heavy", _rate(item, device, memory=False)
+
+
+def _noun(launches: bool) -> str:
+    return "kernels" if launches else "operators"
 
 
 def _rate(item: Sided, device: Architecture | None, *, memory: bool) -> str:

@@ -93,6 +93,7 @@ def compare(
             device=device,
             kernel_difference=max(item.kernel_difference for item in taken),
             user_kernels=all(item.user_kernels for item in taken),
+            launches=first.device != "cpu",
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from mmworkload.reporting.tables.comparison import comparison_tables
 from mmworkload.reporting.tables.coverage import coverage_tables
+from mmworkload.reporting.tables.exits import exits_tables
 from mmworkload.reporting.tables.export import export_tables, exports_tables
 from mmworkload.reporting.tables.listing import list_tables
 from mmworkload.reporting.tables.measure import measure_tables
@@ -15,6 +16,7 @@ __all__ = [
     "added_tables",
     "comparison_tables",
     "coverage_tables",
+    "exits_tables",
     "export_tables",
     "exports_tables",
     "list_tables",

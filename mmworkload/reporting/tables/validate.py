@@ -5,28 +5,170 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mmworkload.reporting.summary import caveats, sentences
+from mmworkload.reporting.summary import accuracies, caveats, sentences, verdicts
 from mmworkload.reporting.tables.common import NO_MODALITY, top
 from mmworkload.reporting.terminal import Cell, Name, bullets, paired_bar, section, table
-from mmworkload.reporting.units import plural, share, si, times
-from mmworkload.validating.result import MEANING
+from mmworkload.reporting.units import coefficient, plural, share, si, times
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from mmworkload.validating.goals import Goal
+    from mmworkload.validating.report import Study
     from mmworkload.validating.result import GroupRow, LayerRow, Sides, Validation
 
 _SIDES = (">measured", ">share", ">simulated", ">share", ">ratio")
 
 
 def validate_tables(validation: Validation, *, all_layers: bool = False) -> list[RenderableType]:
-    """Summary, stages, modalities, layers, and what is not covered."""
+    """Summary, stages, modalities, layers, where the model is wrong, and what is not covered."""
     v = validation
     head = f"batch {v.batch}; {v.device_name}; {v.arch}, simulated by {v.simulator} {v.simulator_version}"
-    parts = [section(v.model, head, "", *sentences(v)), _groups("Stages", "<stage", v.stages)]
+    parts = [section(v.model, head, "", *sentences(v), *accuracies(v)), _groups("Stages", "<stage", v.stages)]
     if len(v.modalities) > 1:
         parts.append(_groups("Modalities", "<modality", v.modalities))
-    return [*parts, _layers(v, all_layers), section("What to mind", bullets([MEANING, *caveats(v)]))]
+    parts += [_errors(v), _layers(v, all_layers)]
+    if v.causes:
+        parts.append(section("Where the model is wrong and why", bullets(_causes(v))))
+    return [*parts, section("What to mind", bullets([v.meaning, *caveats(v)]))]
+
+
+def study_tables(study: Study, *, all_layers: bool = False) -> list[RenderableType]:
+    """One comparison in full; of several what bounds each workload, how far the models are, the goals, and each in
+    full with ``all_layers``."""
+    if len(study.reports) == 1:
+        return validate_tables(study.reports[0].validation, all_layers=all_layers)
+    parts = []
+    for reports in study.by_workload.values():
+        v = reports[0].validation
+        parts.append(section(f"{v.model}, batch {v.batch}", bullets(verdicts(reports))))
+    parts.append(_comparisons(study))
+    if study.goals:
+        parts += [_goals(study.goals), section("Misses", bullets(_misses(study.goals)))]
+    if study.splits:
+        parts.append(_constants(study))
+    for report in study.reports:
+        if all_layers:
+            parts += validate_tables(report.validation, all_layers=True)
+        elif report.validation.causes:
+            title = f"{report.validation.model} on {report.validation.arch} ({report.validation.simulator})"
+            parts.append(section(title, bullets(_causes(report.validation, most=3))))
+    notes = [f"not compared: {text}" for text in study.unanswered]
+    if not all_layers:
+        notes.append("--all prints every comparison in full, -o writes them as a report")
+    return [*parts, section("What to mind", bullets(notes))]
+
+
+def _comparisons(study: Study) -> RenderableType:
+    rows: list[list[Cell]] = []
+    for item in study.reports:
+        v = item.validation
+        rows.append(
+            [
+                Name(v.model),
+                Name(v.arch),
+                v.simulator,
+                "seconds" if v.same_device else "shares",
+                coefficient(v.large_layers.spearman),
+                coefficient(v.large_layers.kendall),
+                share(v.stage_distance),
+                share(v.errors[0].median),
+                share(v.stage_errors.median),
+                times(v.end_to_end_ratio) if v.same_device else "",
+            ]
+        )
+    columns = ["<workload", "<on", "<by", "<in", ">rho", ">tau", ">stages", ">layer error", ">stage error", ">sum"]
+    return section(
+        "How far the models are",
+        table(columns, rows, tight=True),
+        "Layers with at least 1 % of the measured time. Errors are medians, of seconds on the measured device and of"
+        " shares on another architecture. stages: half the sum of the differences between the stages' shares.",
+    )
+
+
+def _goals(goals: Sequence[Goal]) -> RenderableType:
+    def value(goal: Goal, found: float | None) -> str:
+        return coefficient(found) if goal.what.startswith("Spearman") else share(found)
+
+    rows: list[list[Cell]] = [
+        [
+            Name(goal.what),
+            goal.simulator,
+            value(goal, goal.limit),
+            str(goal.rows),
+            value(goal, goal.median),
+            value(goal, goal.p90),
+            value(goal, goal.worst),
+            str(goal.excluded),
+            "-" if goal.met is None else "yes" if goal.met else "no",
+        ]
+        for goal in goals
+    ]
+    columns = ["<goal", "<by", ">limit", ">n", ">median", ">p90", ">worst", ">left out", "<met"]
+    return section("Goals on the measured device", table(columns, rows, tight=True))
+
+
+def _misses(goals: Sequence[Goal]) -> list[str]:
+    found = []
+    for goal in goals:
+        if goal.misses:
+            worst = goal.misses[0]
+            found.append(
+                f"{goal.what}, {goal.simulator}: {len(goal.misses)} of {goal.rows}; {worst.row}: {worst.cause}"
+            )
+    return found or ["none"]
+
+
+def _constants(study: Study) -> RenderableType:
+    def cell(name: str, value: float) -> str:
+        return si(value, "s") if name == "kernel_s" else share(value)
+
+    names = {
+        "compute_efficiency": "of the peak",
+        "bandwidth_efficiency": "of the bandwidth",
+        "kernel_s": "a kernel",
+    }
+    rows: list[list[Cell]] = [
+        [
+            item.category,
+            names[item.constant],
+            *(cell(item.constant, value) for value in (item.low, item.median, item.high)),
+        ]
+        for item in study.spreads
+    ]
+    notes = [f"{split.tested}: fitted on {', '.join(split.calibration.fitted_on)}" for split in study.splits]
+    return section("Calibrated constants", table(["<class", "<constant", ">low", ">median", ">high"], rows), *notes)
+
+
+def _causes(v: Validation, most: int = 4) -> list[str]:
+    found = []
+    for cause in v.causes:
+        shown = [
+            f"{item.layer} ({times(item.ratio)}): {item.text}" if item.layer else item.text
+            for item in cause.layers[:most]
+        ]
+        more = f"; and {len(cause.layers) - most} more" if len(cause.layers) > most else ""
+        found.append(f"{cause.what} {share(cause.points)} of the time. {'; '.join(shown)}{more}. {cause.advice}")
+    return found
+
+
+def _errors(v: Validation) -> RenderableType:
+    rows: list[list[Cell]] = [
+        [
+            item.name,
+            str(item.rows),
+            str(item.excluded),
+            share(item.median),
+            share(item.p90),
+            share(item.worst),
+            times(item.bias),
+            Name(item.worst_row),
+        ]
+        for item in v.errors
+    ]
+    columns = ["<class", ">layers", ">left out", ">median", ">p90", ">worst", ">sim/meas", "<worst layer"]
+    basis = "seconds" if v.same_device else "shares of time"
+    return section("Errors by operator class", table(columns, rows), f"Of {basis}.")
 
 
 def _cells(sides: Sides) -> list[Cell]:

@@ -1,0 +1,37 @@
+"""How unequal the encoders of a multi-modal network are. Free of everything but the standard library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Straggler:
+    """How unequal the encoders are. Ratios and idle share are None when there is one modality or none.
+
+    ``ratio`` is the slowest over the mean of the others; ``ratios`` the slowest over each other one, as MMBench
+    (Xu et al., IISWC 2023) gives it; ``idle_share`` the part of accelerator time spent waiting when every encoder
+    has its own accelerator and all wait for the slowest.
+    """
+
+    modality: str
+    ratio: float | None
+    ratios: dict[str, float]
+    idle_share: float | None
+
+
+def straggler(encoder_s: Mapping[str, float]) -> Straggler:
+    """The slowest of the encoders; seconds by modality. Encoders that take no time give no ratio."""
+    if not encoder_s:
+        return Straggler("", None, {}, None)
+    slowest = max(encoder_s, key=lambda modality: encoder_s[modality])
+    longest = encoder_s[slowest]
+    others = {modality: seconds for modality, seconds in encoder_s.items() if modality != slowest}
+    mean = sum(others.values()) / len(others) if others else 0.0
+    return Straggler(
+        modality=slowest,
+        ratio=longest / mean if mean else None,
+        ratios={modality: longest / seconds for modality, seconds in others.items() if seconds},
+        idle_share=1 - sum(encoder_s.values()) / (len(encoder_s) * longest) if others and longest else None,
+    )

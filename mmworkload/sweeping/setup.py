@@ -1,0 +1,170 @@
+"""From the file of a sweep to what its designs are evaluated with; everything that can be refused is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mmworkload import arch as architectures
+from mmworkload.arch import Architecture
+from mmworkload.errors import FormatError, MmworkloadError, UnknownNameError
+from mmworkload.graph import Workload
+from mmworkload.plugins import plugins
+from mmworkload.simulating.choice import AUTO, choose, simulators
+from mmworkload.simulating.engine import DTYPE_BITS
+from mmworkload.simulating.estimate import Options, Simulator
+from mmworkload.sweeping.conditions import NEED_ENERGY
+from mmworkload.sweeping.space import Space, require_paths
+from mmworkload.sweeping.spec import SweepSpec
+from mmworkload.sweeping.store import Store
+from mmworkload.sweeping.workloads import Entry, expand, load_graphs
+from mmworkload.system import System
+from mmworkload.system import parse as parse_system
+
+if TYPE_CHECKING:
+    from mmworkload.graph import LayerGraph
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A sweep that can run. ``simulator`` and ``estimator`` are never ``auto``: one answers for all designs, for what
+    two simulators say cannot be compared. ``graphs`` are by batch, then by name."""
+
+    spec: SweepSpec
+    space: Space
+    bases: dict[str, Architecture | System]
+    entries: tuple[Entry, ...]
+    graphs: dict[int | None, dict[str, LayerGraph]]
+    simulator: str
+    version: str
+    estimator: str
+    why: str
+
+    @property
+    def options(self) -> Options:
+        return Options(effort=self.spec.effort, limit_s=self.spec.limit_s, extra=dict(self.spec.options))
+
+    @property
+    def tool(self) -> Simulator:
+        found: Simulator = simulators()[self.simulator]
+        configured = getattr(found, "configured", None)
+        return configured(self.options) if configured else found
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What has to be the same when the sweep goes on."""
+        return {"simulator": self.simulator, "version": self.version, "estimator": self.estimator}
+
+    def workload(self, name: str, batch: int | None) -> Workload:
+        return Workload.of(self.graphs[batch][name])
+
+
+def prepare(
+    spec: SweepSpec,
+    store: Store,
+    *,
+    where: str = "sweep",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Setup:
+    """Reads architectures and workloads and chooses the simulator; what was chosen for a sweep that exists holds.
+
+    FormatError with the YAML path: an unknown architecture, path, workload, dtype or metric, or a metric that simulator
+    or architecture do not give. UnavailableError when the simulator cannot run here.
+    """
+    bases = {name: _base(name, spec, where) for name in spec.arch.bases}
+    require_paths(spec, bases, where)
+    if spec.dtype is not None and spec.dtype not in DTYPE_BITS:
+        raise FormatError(f"{where}: dtype: {UnknownNameError('dtype', spec.dtype, DTYPE_BITS)}")
+    space = Space(spec, bases)
+    if spec.search.method == "grid":
+        space.count()
+    entries = expand(spec.workloads, where)
+    names = tuple(entry.name for entry in entries)
+    for key, terms in (("objectives", spec.goals), ("constraints", tuple(item.term for item in spec.conditions))):
+        for term in terms:
+            try:
+                term.require(names)
+            except MmworkloadError as error:
+                raise FormatError(f"{where}: {key}: {error}") from error
+    kept = store.state if store.exists else {}
+    simulator, why = _simulator(spec, bases, kept.get("simulator"), where)
+    _require_metrics(spec, bases, where)
+    options = Options(effort=spec.effort, limit_s=spec.limit_s, extra=dict(spec.options))
+    version = choose(simulator, _one(bases), options).version
+    estimator = kept.get("estimator") or _estimator(spec)
+    graphs = {batch: load_graphs(names, batch, store.graphs, progress) for batch in spec.batches}
+    return Setup(spec, space, bases, entries, graphs, simulator, version, estimator, why)
+
+
+def with_spec(setup: Setup, **changes: Any) -> Setup:
+    """The same with parts of the file changed; axes and workloads stay."""
+    spec = setup.spec.model_copy(update=changes)
+    return replace(setup, spec=spec, space=Space(spec, setup.bases))
+
+
+def _base(name: str, spec: SweepSpec, where: str) -> Architecture | System:
+    try:
+        if "=" in name:
+            return parse_system(name, lambda item: architectures.load(item, spec.dtype))
+        return architectures.load(name, spec.dtype)
+    except MmworkloadError as error:
+        raise FormatError(f"{where}: arch.base: {error}") from error
+
+
+def _one(bases: dict[str, Architecture | System]) -> Architecture:
+    return System.of(next(iter(bases.values()))).architectures[0]
+
+
+def _simulator(
+    spec: SweepSpec, bases: dict[str, Architecture | System], kept: str | None, where: str
+) -> tuple[str, str]:
+    """The one simulator, and why it is not a better one."""
+    machines = {arch.label: arch for base in bases.values() for arch in System.of(base).architectures}
+    options = Options(effort=spec.effort, limit_s=spec.limit_s, extra=dict(spec.options))
+    asked = kept or spec.simulator
+    if asked != "auto":
+        try:
+            for arch in machines.values():
+                choose(asked, arch, options)
+        except UnknownNameError as error:
+            raise FormatError(f"{where}: simulator: {error}") from error
+        return asked, ""
+    reasons = []
+    # Recorded answers are of designs as they are in their files, and the others would be another simulator's.
+    for name in (item for item in AUTO if item != "recorded"):
+        try:
+            for arch in machines.values():
+                choose(name, arch, options)
+        except MmworkloadError as error:
+            reasons.append(f"{name}: {' '.join(str(error).removeprefix('no simulator can run. ').split())}")
+            continue
+        return name, "; ".join(reasons)
+    raise FormatError(f"{where}: simulator: none can answer for every architecture: {'; '.join(reasons)}")
+
+
+def _require_metrics(spec: SweepSpec, bases: dict[str, Architecture | System], where: str) -> None:
+    """FormatError for a metric that an architecture does not give."""
+    for name, base in bases.items():
+        for arch in System.of(base).architectures:
+            for term in spec.terms:
+                if term.metric in NEED_ENERGY and not arch.charged:
+                    raise FormatError(
+                        f"{where}: {term} cannot be asked for: {name} ({arch.kind}) has no energies; ask for latency_s"
+                    )
+                if term.metric == "area_mm2" and not arch.area_mm2:
+                    raise FormatError(f"{where}: {term} cannot be asked for: {name} has no areas; ask for latency_s")
+
+
+def _estimator(spec: SweepSpec) -> str:
+    """Who estimates stale figures, decided once: finding out whether Accelergy is here costs more than the law."""
+    if spec.arch.estimator != "auto":
+        return spec.arch.estimator
+    found = plugins("mmworkload.exporters", "ENERGY_ESTIMATOR").values()
+    tool = next((item for item in found if item.name == "accelergy"), None)
+    return "accelergy" if tool is not None and not tool.unavailable() else "law"
+
+
+def area_mm2(arch: Architecture | System) -> float:
+    """Of all architectures together."""
+    return sum(item.area_mm2 for item in System.of(arch).architectures)

@@ -1,0 +1,307 @@
+"""Writes ``docs/validation.md``: how far the models of devices are from measurements, goal by goal.
+
+``python -m mmworkload.validating.page docs/validation.md measurements/`` takes every saved measurement in the folders
+(files of :meth:`Measurement.save` and result folders) and every architecture of a CPU there (``*.yaml``, as
+``python -m mmworkload.host`` writes); GPUs are found among the installed architectures by the device's name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmworkload import arch as architectures
+from mmworkload.arch import Architecture
+from mmworkload.errors import MmworkloadError
+from mmworkload.files import write_atomic
+from mmworkload.graph import LayerGraph
+from mmworkload.measuring.folder import GRAPH, MEASUREMENT
+from mmworkload.measuring.result import Measurement
+from mmworkload.reporting.units import coefficient, plural, share, si, times
+from mmworkload.validating.compare import EXPLAINED
+from mmworkload.validating.device import describes
+
+if TYPE_CHECKING:
+    from mmworkload.validating.goals import Goal
+    from mmworkload.validating.report import Study
+
+MISSES = 8
+"""Misses of a goal that are listed, the worst first."""
+_NAMES = {
+    "compute_efficiency": "part of the peak",
+    "bandwidth_efficiency": "part of the bandwidth",
+    "kernel_s": "a kernel",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A saved measurement with the graph that was measured, where that is saved too."""
+
+    measurement: Measurement
+    graph: LayerGraph | None
+
+
+def collect(places: Iterable[Path]) -> tuple[list[Found], list[Architecture]]:
+    """Measurements and architectures of CPUs below ``places``, in the order of their paths.
+
+    Raises MmworkloadError for a place that does not exist, and what reading raises for damaged files.
+    """
+    measured: list[Found] = []
+    archs: list[Architecture] = []
+    for place in places:
+        if not place.exists():
+            raise MmworkloadError(f"{place} does not exist")
+        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if path.suffix == ".json" and _is_measurement(path):
+                graph = path.parent / GRAPH
+                has_graph = path.name == MEASUREMENT and graph.is_file()
+                measured.append(Found(Measurement.load(path), LayerGraph.load(graph) if has_graph else None))
+            elif path.suffix in (".yaml", ".yml") and _is_cpu(path):
+                archs.append(architectures.load(path))
+    return measured, archs
+
+
+def _is_measurement(path: Path) -> bool:
+    try:
+        data = json.loads(path.read_text())
+    except ValueError:
+        return False
+    return isinstance(data, dict) and {"eager", "layers", "provenance"} <= data.keys()
+
+
+def _is_cpu(path: Path) -> bool:
+    return "kind: cpu" in path.read_text().splitlines()
+
+
+def page(measured: Sequence[Found], archs: Sequence[Architecture], command: str) -> str:
+    """The page. MmworkloadError without measurements."""
+    if not measured:
+        raise MmworkloadError("no measurement to validate against")
+    parts = [
+        "# Validation",
+        "",
+        f"Written by `{command}` from saved measurements; not edited by hand.",
+        "",
+        "How far the models of a device are from what was measured on it: the closed form with published or measured"
+        " peaks (`roofline`), and the same with three constants per operator class that were fitted on the other"
+        " workloads (`calibrated`). Figures are over layers with at least 1 % of the measured time; the measured time of"
+        " a layer is that of its kernels, and sums over layers are compared with sums over layers, never with the time"
+        " of the eager model.",
+        "",
+    ]
+    for name, group in _by_device(measured).items():
+        parts += _device(name, group, archs)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _by_device(measured: Sequence[Found]) -> dict[str, list[Found]]:
+    found: dict[str, list[Found]] = {}
+    for item in measured:
+        found.setdefault(str(item.measurement.provenance.get("device_name", item.measurement.device)), []).append(item)
+    return found
+
+
+def _device(name: str, group: Sequence[Found], archs: Sequence[Architecture]) -> Iterator[str]:
+    from mmworkload import verbs
+
+    first = group[0].measurement
+    yield f"## {name}"
+    yield ""
+    yield from _set(group)
+    arch = _arch_of(first, archs)
+    if arch is None:
+        yield (
+            "Excluded: no architecture describes this device. For a CPU, put what `python -m mmworkload.host` prints"
+            " there beside the measurements; a GPU needs a file in `arch_specs/`."
+        )
+        yield ""
+        return
+    models = {item.measurement.model for item in group}
+    study = verbs.validate_all(
+        (),
+        [arch],
+        simulators=("roofline", "calibrated") if len(models) > 1 else ("roofline",),
+        measurements=[item.measurement for item in group],
+        graphs={_key(item.measurement): graph for item in group if (graph := _graph(item)) is not None},
+    )
+    yield f"The architecture: {arch.source}."
+    yield ""
+    yield from _goals(study.goals)
+    yield from _comparisons(study)
+    yield from _excess(group)
+    yield from _constants(study)
+
+
+def _set(group: Sequence[Found]) -> Iterator[str]:
+    taken = [item.measurement for item in group]
+    yield (
+        f"{plural(len(taken), 'measurement')}: "
+        + ", ".join(f"{item.model} (batch {item.batch}, {item.dtype})" for item in taken)
+        + "."
+    )
+    loads = [
+        (float(item.provenance["load_average"]), int(item.provenance.get("threads", 1)))
+        for item in taken
+        if "load_average" in item.provenance
+    ]
+    busy = [load for load, threads in loads if load > threads]
+    if busy and taken[0].device == "cpu":
+        yield (
+            f"The machine was busy with other work in {len(busy)} of them (load average up to {max(busy):g} for"
+            f" {plural(max(threads for _, threads in loads), 'thread')}): these times vary, and part of every error"
+            " below is the measurement's."
+        )
+    yield ""
+
+
+def _arch_of(measurement: Measurement, archs: Sequence[Architecture]) -> Architecture | None:
+    installed = (architectures.load(name) for name in architectures.names()) if measurement.device != "cpu" else ()
+    return next((item for item in (*archs, *installed) if describes(item, measurement)), None)
+
+
+def _key(measurement: Measurement) -> tuple[str, int]:
+    return measurement.model, measurement.batch
+
+
+def _graph(item: Found) -> LayerGraph | None:
+    """The saved graph, or the snapshot of the workload where it is of this batch."""
+    from mmworkload.tracing.snapshot import path_of
+
+    if item.graph is not None:
+        return item.graph
+    path = path_of(item.measurement.model)
+    graph = LayerGraph.load(path) if path else None
+    return graph if graph is not None and graph.batch == item.measurement.batch else None
+
+
+def _goals(goals: Sequence[Goal]) -> Iterator[str]:
+    yield "### Goals"
+    yield ""
+    yield "| goal | model | limit | n | median | p90 | worst | excluded | within | met |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for goal in goals:
+        limit = (
+            f"{'at least' if goal.least else 'at most'} {_value(goal, goal.limit)}{'' if goal.every else ', median'}"
+        )
+        met = {None: "nothing to judge", True: "yes", False: "no"}[goal.met]
+        figures = [_value(goal, value) for value in (goal.median, goal.p90, goal.worst)]
+        cells = [goal.what, goal.simulator, limit, str(goal.rows), *figures]
+        yield _row([*cells, str(goal.excluded), f"{goal.within} of {goal.rows}", met])
+    yield ""
+    missed = [goal for goal in goals if goal.misses]
+    if missed:
+        yield "### Misses and their causes"
+        yield ""
+    for goal in missed:
+        yield f"{goal.what}, {goal.simulator}:"
+        yield ""
+        for miss in goal.misses[:MISSES]:
+            yield f"- `{miss.row}`: {_value(goal, miss.value)}. {miss.cause}"
+        if len(goal.misses) > MISSES:
+            yield f"- and {len(goal.misses) - MISSES} more"
+        yield ""
+
+
+def _value(goal: Goal, value: float | None) -> str:
+    return coefficient(value) if goal.what.startswith("Spearman") else share(value)
+
+
+def _comparisons(study: Study) -> Iterator[str]:
+    yield "### Workloads"
+    yield ""
+    yield (
+        "| workload | batch | model | Spearman | Kendall | stage distance | error, layers | error, stages | sum over layers"
+        " | layers over eager |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for report in study.reports:
+        v = report.validation
+        yield _row(
+            [
+                v.model,
+                str(v.batch),
+                v.simulator,
+                coefficient(v.large_layers.spearman),
+                coefficient(v.large_layers.kendall),
+                share(v.stage_distance),
+                share(v.errors[0].median),
+                share(v.stage_errors.median),
+                times(v.end_to_end_ratio),
+                times(v.gaps.layers_over_eager),
+            ]
+        )
+    yield ""
+
+
+def _excess(group: Sequence[Found]) -> Iterator[str]:
+    from mmworkload.validating.compare import excess
+
+    rows = [(item.measurement, excess(item.measurement, most=3)) for item in group]
+    shown = [(taken, found) for taken, found in rows if found]
+    if not shown:
+        return
+    yield f"Where the layers add up to more than {EXPLAINED:g} times the eager time, most of the excess is in:"
+    yield ""
+    for taken, found in shown:
+        ratio = times(taken.layer_sum_s / taken.eager.median_s)
+        layers = "; ".join(f"`{row.layer}` {si(row.excess_s, 's')}, {row.why}" for row in found)
+        yield f"- {taken.model} (batch {taken.batch}), {ratio}: {layers}"
+    yield ""
+
+
+def _constants(study: Study) -> Iterator[str]:
+    if not study.splits:
+        return
+    yield "### Calibrated constants"
+    yield ""
+    yield (
+        "Seconds of a layer: its arithmetic over the part of the peak that is reached, its bytes over the part of the"
+        f" bandwidth, and a constant for each kernel. Low and high are over the {plural(len(study.splits), 'fit')}, each"
+        " without the workload that it predicts."
+    )
+    yield ""
+    yield "| class | constant | low | median | high |"
+    yield "|---|---|---|---|---|"
+    for item in study.spreads:
+        values = [
+            si(value, "s") if item.constant == "kernel_s" else share(value)
+            for value in (item.low, item.median, item.high)
+        ]
+        yield _row([item.category, _NAMES[item.constant], *values])
+    yield ""
+    for split in study.splits:
+        every = split.calibration.constants["all"]
+        yield (
+            f"- {split.tested}: fitted on {', '.join(split.calibration.fitted_on)} ({plural(every.layers, 'layer')})"
+        )
+    yield ""
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 0, or 2 with the error on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m mmworkload.validating.page", description=__doc__)
+    parser.add_argument("output", type=Path, help="the page, docs/validation.md")
+    parser.add_argument("places", type=Path, nargs="+", help="folders or files of measurements and architectures")
+    asked = parser.parse_args(arguments)
+    command = " ".join(["python -m mmworkload.validating.page", str(asked.output), *map(str, asked.places)])
+    try:
+        write_atomic(asked.output, page(*collect(asked.places), command))
+    except MmworkloadError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {asked.output}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
