@@ -613,7 +613,8 @@ def _cases(
             found.append(_case(model, [by_name[name] for name in wanted], asked, how))
             used |= {index for index, item in enumerate(measurements) if item.model in wanted}
             continue
-        own = [index for index, item in enumerate(measurements) if item.model == _full_name(model)]
+        called = model if any(item.model == model for item in measurements) else _full_name(model)
+        own = [index for index, item in enumerate(measurements) if item.model == called]
         used |= set(own)
         batch = how.get("batch")
         own = [index for index in own if batch in (None, measurements[index].batch)] or own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 import mmworkload
+from mmworkload.measuring.energy import Energy
+from mmworkload.measuring.result import Execution
 
 DOCUMENT = (Path(__file__).resolve().parents[1] / "docs" / "json.md").read_text()
 
@@ -17,7 +20,7 @@ DOCUMENT = (Path(__file__).resolve().parents[1] / "docs" / "json.md").read_text(
 def tables(heading: str) -> list[set[str]]:
     """The fields of each table under a heading, in order."""
     section = DOCUMENT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    blocks = section.split("| field |")[1:]
+    blocks = re.split(r"\| (?:field|column) \|", section)[1:]
     return [set(re.findall(r"^\| `(\w+)` \|", block, re.MULTILINE)) for block in blocks]
 
 
@@ -35,14 +38,17 @@ def test_a_simulation(report: dict[str, Any]) -> None:
 
 
 def test_a_measurement(report: dict[str, Any]) -> None:
-    whole, layer = tables("Measurements")
+    whole, layer, stage, execution, energy, _ = tables("Measurements")
     assert set(report["measurement"]) == whole
     assert set(report["measurement"]["layers"][0]) == layer
+    assert set(report["measurement"]["stage_times"][0]) == stage
+    assert {field.name for field in dataclasses.fields(Execution)} == execution
+    assert {field.name for field in dataclasses.fields(Energy)} == energy
     assert set(report["measurement"]["eager"]) == {"median_s", "q1_s", "q3_s", "min_s", "max_s", "repeats"}
 
 
 def test_a_validation(report: dict[str, Any]) -> None:
-    (whole,) = tables("Validations")
+    whole, error, cause = tables("Validations")
     assert set(report) == {"schema_version", "validation", "measurement", "simulation"}
     assert set(report["validation"]) == whole
     sides = {"measured_s", "simulated_s", "measured_share", "simulated_share", "ratio"}
@@ -51,7 +57,9 @@ def test_a_validation(report: dict[str, Any]) -> None:
         set(row) == group for name in ("stages", "modalities", "operators") for row in report["validation"][name]
     )
     layer = {"layer", "op", "stage", "modality", "macs", "kernels", "simulator", "bound", "floored", "fallback", "dead"}
-    assert set(report["validation"]["layers"][0]) == layer | {"note"} | sides
+    assert set(report["validation"]["layers"][0]) == layer | {"note", "category", "part", "weight"} | sides
+    assert set(report["validation"]["errors"][0]) == set(report["validation"]["stage_errors"]) == error
+    assert all(set(item) == cause for item in report["validation"]["causes"])
 
 
 def test_an_export(tmp_path: Path) -> None:

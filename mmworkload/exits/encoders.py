@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from mmworkload.errors import MmworkloadError
 from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer
-from mmworkload.simulating.rollup import ENCODER
 from mmworkload.tracing.stages import modalities
+
+ENCODER = "encoder/"
 
 
 class ExitError(MmworkloadError):

@@ -65,7 +65,7 @@ def cut(graph: LayerGraph, layer: Layer, ends: Sequence[int]) -> Cut:
     weights = [pair for pair in layer.reads if graph.tensors[pair[0]].kind == "weight"]
     data, *before = [pair for pair in layer.reads if graph.tensors[pair[0]].kind != "weight"]
     made, tensors, states = [], dict[str, Tensor](), []
-    for number, (first, last) in enumerate(pairwise(bounds)):
+    for number, (first, last) in enumerate(pairwise(bounds), 1):
         final = last == steps
         names = outputs if final else [f"{name}@{number}" for name in outputs]
         for position, (name, source) in enumerate(zip(names, outputs, strict=True)):
@@ -76,7 +76,7 @@ def cut(graph: LayerGraph, layer: Layer, ends: Sequence[int]) -> Cut:
         made.append(
             replace(
                 layer,
-                name=layer.name if number == 0 else f"{layer.name}@{number}",
+                name=layer.name if number == 1 else f"{layer.name}@{number - 1}",
                 reads=((data[0], data[1] * (last - first) // steps), *before, *weights),
                 writes=tuple((name, tensors[name].bytes) for name in names),
                 work=tuple(_part(work, steps, last - first) for work in layer.work),

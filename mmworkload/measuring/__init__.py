@@ -89,9 +89,9 @@ def measure_result(
     traced: the trace of ``model``, where it is at hand.
     progress: called with the number of steps done (trace, build, warm up, time, profile, memory) and of all steps.
 
-    Raises UnknownNameError for another device or a stage that is not there, UnavailableError for a device, compiler
-    or counter of energy that this machine does not have, ModelError when the model fails on the device, and MmworkloadError when it does
-    not fit or has no CUDA graph.
+    Raises UnknownNameError for another device or a stage that is not there, UnavailableError for a device, compiler or
+    counter of energy that this machine does not have, ModelError when the model fails on the device, and
+    MmworkloadError when it does not fit or has no CUDA graph.
     """
     from mmworkload.measuring.alone import alone_runner
     from mmworkload.measuring.attribution import difference, kernels, per_layer, run_spans

@@ -30,8 +30,7 @@ def alone_runner(program: Eager, layer_of_call: Mapping[str, str], chosen: set[s
 
     def prepare() -> Run:
         program.restore()
-        for tensor, content in tape.pristine:
-            tensor.copy_(content)
+        tape.restore()
         return module
 
     return prepare
@@ -78,18 +77,26 @@ class Tape:
         self._made(result, node)
         return result
 
-    def module(self) -> torch.fx.GraphModule:
-        """What was written, as a module without inputs and outputs."""
+    def restore(self) -> None:
+        """Gives what the calls write from outside the content that it had when the first of them began."""
+        for tensor, content in self.pristine:
+            tensor.copy_(content)
+
+    def module(self, result: Node | tuple[()] = ()) -> torch.fx.GraphModule:
+        """What was written, as a module without inputs that gives the value of ``result``."""
         import torch
 
         self._within(())
-        self.graph.output(())
+        self.graph.output(result)
         return torch.fx.GraphModule(self.root, self.graph)
 
     def _written(self, arguments: Any) -> Any:
         from torch.fx.node import map_aggregate
 
-        return map_aggregate(arguments, lambda item: self._value(item) if _is_tensor(item) else item)
+        return map_aggregate(arguments, self._argument)
+
+    def _argument(self, item: Any) -> Any:
+        return self._value(item) if _is_tensor(item) else item
 
     def _value(self, tensor: torch.Tensor) -> Node:
         if id(tensor) in self.made:

@@ -293,9 +293,11 @@ class Sampled:
 
 
 @contextmanager
-def sampled(power_w: Callable[[], float], every_s: float = SAMPLE_S) -> Iterator[Sampled]:
+def sampled(
+    power_w: Callable[[], float], every_s: float = SAMPLE_S, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[Sampled]:
     """A :class:`Sampled` that a thread reads every ``every_s`` seconds until the block ends."""
-    meter, over = Sampled(power_w), threading.Event()
+    meter, over = Sampled(power_w, clock), threading.Event()
     failures: list[Exception] = []
 
     def read() -> None:

@@ -83,9 +83,11 @@ def compile_model(program: Eager) -> Compiled:
         for node in graph_module.graph.nodes:
             stack = list((node.meta.get("nn_module_stack") or {}).values())
             modules[node.name] = _ROOT.sub("", str(stack[-1][0])) if stack else ""
-        return compile_fx(graph_module, inputs)  # type: ignore[arg-type]
+        return compile_fx(graph_module, inputs)
 
-    made = replace(program, module=torch.compile(program.module, backend=backend, dynamic=False))
+    # torch.compile of a module is a module; its annotation says that it may be called.
+    module: Any = torch.compile(program.module, backend=backend, dynamic=False)
+    made = replace(program, module=module)
     result = Compiled(made, modules)
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()), torch.inference_mode():
         # The compiler warns of what it would rather have (TF32, a cache): no matter of a measurement.

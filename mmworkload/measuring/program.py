@@ -306,7 +306,7 @@ def _region_context(node: Node) -> contextlib.AbstractContextManager[Any]:
 
 
 @cache
-def _interpreter() -> type[Interpreter]:
+def _interpreter() -> Callable[..., Interpreter]:
     """The class that runs a graph node by node; made on first use, because its base needs torch."""
     import torch
 

@@ -132,9 +132,9 @@ def roofline(name: str, points: Sequence[Point], roof: Architecture | None, what
         ]
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.minorticks_off()
         _log_ticks(axes.yaxis, "op/s")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(lambda value, _: "")
         axes.set_xlabel("operations per byte (each tensor once)")
         axes.set_ylabel("reached")
         looks = [(stages.index(stage) % len(STAGES), stage or "(none)") for stage in stages]
@@ -206,7 +206,6 @@ def _short(attributes: str) -> str:
 
 def _log_ticks(axis: Any, unit: str) -> None:
     axis.set_major_formatter(lambda value, _: _tick(value, unit))
-    axis.set_minor_formatter(lambda value, _: "")
 
 
 def scatter(name: str, validation: Validation) -> str | None:
@@ -226,6 +225,7 @@ def scatter(name: str, validation: Validation) -> str | None:
         _equal(axes, present, seconds=validation.same_device)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.minorticks_off()
         for axis in (axes.xaxis, axes.yaxis):
             _log_ticks(axis, "s")
         axes.set_xlabel("measured")

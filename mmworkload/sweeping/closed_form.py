@@ -270,6 +270,7 @@ class _Designs:
             if first.launch_us is None
             else _floats(round((arch.launch_us or 0.0) * arch.clock_mhz) for arch in archs)
         )
+        self._accesses = {name: self._columns(name) for name in self.levels}
         self._reading = self._port("read_bandwidth")
         self._writing = self._port("write_bandwidth")
 
@@ -294,7 +295,7 @@ class _Designs:
 
     def transfer_pj(self, name: str, read_bits: int, write_bits: int) -> Floats:
         """As :func:`mmworkload.simulating.energy.transfer_j`, in picojoules."""
-        read_pj, write_pj, words, bits = self._accesses(name)
+        read_pj, write_pj, words, bits = self._accesses[name]
         found = numpy.zeros(len(self.archs))
         if read_bits:
             found += -(-(read_bits * words) // bits) * read_pj
@@ -302,8 +303,8 @@ class _Designs:
             found += -(-(write_bits * words) // bits) * write_pj
         return found
 
-    @cache  # noqa: B019  # lives as long as the chunk
-    def _accesses(self, name: str) -> tuple[Floats, Floats, Integers, Integers]:
+    def _columns(self, name: str) -> tuple[Floats, Floats, Integers, Integers]:
+        """Energy of a read and of a write of one level, and (words, bits) as which :func:`access_bits` has it."""
         levels = [arch.levels[name] for arch in self.archs]
         return (
             _floats(level.energy.read_pj for level in levels),

@@ -157,12 +157,12 @@ class Results:
             means = groups.mean()
             counts = groups.size()
             between = float((counts * (means - logs.mean()) ** 2).sum() / len(logs)) if len(logs) else 0.0
-            for value, mean in means.items():
+            for (value, mean), count in zip(means.items(), counts, strict=True):
                 rows.append(
                     {
                         "axis": axis,
                         "value": value,
-                        "designs": int(counts.loc[[value]].iloc[0]),
+                        "designs": int(count),
                         "mean": float(numpy.exp(mean)),
                         "factor": float(numpy.exp(means.max() - means.min())),
                         "explained": between / variance if variance > 1e-24 else 0.0,
@@ -384,4 +384,10 @@ def flat(results: Results) -> pyarrow.Table:
     codes = numpy.array([place[design] for design in rows.column("design").to_pylist()], dtype=numpy.int64)
     for axis in [name for name in results.axes if name != BATCH]:
         rows = rows.append_column(axis, pyarrow.array(trials[axis]).take(pyarrow.array(codes)))
-    return rows.drop_columns(["settings"])
+    rows = rows.drop_columns(["settings"])
+    # Names in the order in which they come, whatever segments they were in.
+    columns = [
+        item.cast(pyarrow.string()).dictionary_encode() if pyarrow.types.is_dictionary(item.type) else item
+        for item in rows.columns
+    ]
+    return pyarrow.table(columns, names=rows.column_names)

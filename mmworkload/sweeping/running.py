@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mmworkload.errors import FormatError, MmworkloadError
+from mmworkload.simulating.estimate import Estimate
 from mmworkload.simulating.workers import available_cores
 from mmworkload.sweeping import closed_form
-from mmworkload.sweeping.evaluate import Pipeline, SweepCache
+from mmworkload.sweeping.conditions import NEED_ENERGY
+from mmworkload.sweeping.evaluate import Pipeline, SweepCache, jobs_of
 from mmworkload.sweeping.executors import DaskExecutor, Executor, LocalExecutor
 from mmworkload.sweeping.results import figures_of
 from mmworkload.sweeping.rows import OK, Trial, table
 from mmworkload.sweeping.search import Search, Values
 from mmworkload.sweeping.setup import Setup, prepare
-from mmworkload.sweeping.space import Design
+from mmworkload.sweeping.space import Design, architecture_of
 from mmworkload.sweeping.spec import read
 from mmworkload.sweeping.store import Store
 
@@ -115,9 +119,9 @@ def _begun(
     progress: Report,
     cache: Path | None,
 ) -> Summary:
-    store.begin(setup.state)
     driver = _Driver(setup, store, SweepCache(cache), retry, progress)
     if closed_form.takes(setup):
+        store.begin(setup.state)
         return driver.run(None)
     made: Executor
     if scheduler is None:
@@ -125,6 +129,8 @@ def _begun(
     else:
         made = DaskExecutor(scheduler, dict(setup.spec.options))
     with made as executor:
+        driver.require_energies(executor)
+        store.begin(setup.state)
         return driver.run(executor)
 
 
@@ -140,12 +146,37 @@ class _Driver:
         if retry:
             finished = {design: status for design, status in finished.items() if status == OK}
         self._finished = finished
-        self._progress = Progress(len(finished), self._total())
+        self._progress = Progress(len(finished), setup.space.count())
+        self._probes = 0
+        self._probe_s = 0.0
         self._evaluated = 0
         self._failed = 0
 
-    def _total(self) -> int:
-        return self._setup.space.count()
+    def require_energies(self, executor: Executor) -> None:
+        """FormatError when energies are asked for and the simulator gives none: one job shows it, whose answer is
+        kept. A job that fails shows nothing."""
+        term = next((term for term in self._setup.spec.terms if term.metric in NEED_ENERGY), None)
+        if term is None or self._finished:
+            return
+        design = self._setup.space.first
+        try:
+            arch = architecture_of(design, self._setup.bases, self._setup.estimator)
+            jobs = jobs_of(arch, self._setup, design.batch)
+        except MmworkloadError:
+            return
+        for key, job in jobs.items():
+            answer = self._cache.get(key, job.limit_s)
+            if answer is None:
+                executor.submit(-1, job)
+                _, answer = executor.next()
+                self._cache.put(key, answer)
+                self._probes = 1
+                self._probe_s = answer.seconds if isinstance(answer, Estimate) else 0.0
+            if isinstance(answer, Estimate) and not answer.energy_j:
+                raise FormatError(
+                    f"{term} cannot be asked for: {self._setup.simulator} gives no energies; ask for latency_s"
+                )
+            return
 
     def run(self, executor: Executor | None) -> Summary:
         self._pipeline = None if executor is None else Pipeline(self._setup, self._cache, executor, retry=self._retry)
@@ -161,8 +192,8 @@ class _Driver:
             designs=self._progress.total,
             evaluated=self._evaluated,
             failed=self._failed,
-            jobs=self._pipeline.jobs if self._pipeline else 0,
-            simulator_s=self._pipeline.simulator_s if self._pipeline else 0.0,
+            jobs=self._probes + (self._pipeline.jobs if self._pipeline else 0),
+            simulator_s=self._probe_s + (self._pipeline.simulator_s if self._pipeline else 0.0),
             seconds=time.monotonic() - self._start,
             workers=executor.workers if executor else 1,
         )
@@ -170,10 +201,13 @@ class _Driver:
     def _search(self) -> None:
         spec = self._setup.spec
         known: dict[str, tuple[list[float], list[float]] | None] = {}
+        points: list[dict[str, Any]] = []
         if self._finished:
-            kept = figures_of(self._store.table(), spec, self._weights)
+            rows = self._store.table()
+            kept = figures_of(rows, spec, self._weights)
             known = {design: values for design, values in kept.items() if design in self._finished}
-        search = Search(spec, self._setup.space, self._store, known)
+            points = [json.loads(text) for text in rows.column("settings").drop_null().to_pylist()]
+        search = Search(spec, self._setup.space, self._store, known, points)
         for designs in search.batches():
             for found in self._evaluate(designs):
                 search.tell(found)

@@ -8,7 +8,7 @@ nothing and does not count.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +29,20 @@ _VIOLATIONS = "violations"
 
 
 class Search:
-    """One study. ``known`` are the designs that are kept, by identity."""
+    """One study. ``known`` are the designs that are kept, by identity, and ``points`` where they are."""
 
-    def __init__(self, spec: SweepSpec, space: Space, store: Store, known: Values) -> None:
+    def __init__(
+        self, spec: SweepSpec, space: Space, store: Store, known: Values, points: Iterable[Mapping[str, Any]] = ()
+    ) -> None:
         self._spec = spec
         self._space = space
         self._known = dict(known)
         with _quiet():
             self._study = _study(spec, store)
+            if not self._study.get_trials(deepcopy=False):
+                # A study that was lost is made again from what is kept: asked for once more, and told at once.
+                for point in points:
+                    self._study.enqueue_trial({axis.name: _parameter(axis, point) for axis in space.axes})
         self._take_up()
 
     def batches(self) -> Iterator[list[Design]]:
@@ -144,9 +150,10 @@ def _study(spec: SweepSpec, store: Store) -> optuna.Study:
             load_if_exists=True,
         )
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise MmworkloadError(
-            f"Optuna's study {store.study} cannot be used ({' '.join(str(error).split())[:200]}). Results are not in it:"
-            " remove it and resume, and the search begins anew from what is kept"
+            f"Optuna's study {store.study} cannot be used ({reason}). Results are not in it: remove it and resume, and"
+            " it is made again from what is kept"
         ) from error
 
 
@@ -174,6 +181,13 @@ def _value(axis: Axis, parameter: Any) -> Any:
         return axis.values[parameter]
     number = float(f"{parameter:.9g}")
     return round(number) if axis.whole or number.is_integer() else number
+
+
+def _parameter(axis: Axis, point: Mapping[str, Any]) -> Any:
+    """The inverse of :func:`_value`; an axis with one value is not in the point."""
+    if not axis.values:
+        return point[axis.name]
+    return axis.values.index(point[axis.name]) if axis.name in point else 0
 
 
 def _ordered(axis: Axis) -> bool:

@@ -126,6 +126,11 @@ class Space:
                 seen.add(found.id)
                 yield found
 
+    @property
+    def first(self) -> Design:
+        """The design with the first value on every axis."""
+        return self.design(0, {axis.name: axis.values[0] if axis.values else axis.at(0.0) for axis in self.axes})
+
     def design(self, index: int, point: Mapping[str, Any]) -> Design:
         """The design at a point."""
         settings = {axis.name: point[axis.name] for axis in self.axes if axis.name not in (BASE, BATCH)}

@@ -89,9 +89,7 @@ class Store:
     def require(self) -> None:
         """MmworkloadError when there is no sweep here."""
         if not self.exists:
-            raise MmworkloadError(
-                f"{self.root} holds no sweep; start one with: mmworkload sweep run FILE -o {self.root}"
-            )
+            raise MmworkloadError(f"{self.root} holds no sweep; begin one: mmworkload sweep run FILE -o {self.root}")
 
     @property
     def state(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmworkload.errors import FormatError, MmworkloadError, UnknownNameError
+from mmworkload.files import write_atomic
 from mmworkload.graph import LayerGraph
 
 
@@ -80,13 +81,14 @@ def load_graphs(
         try:
             found[name] = LayerGraph.load(path)
         except FormatError:
-            found[name] = _traced(name, batch)
-            found[name].save(path)
+            found[name], text = _traced(name, batch)
+            write_atomic(path, text or found[name].to_text(path.suffix))
     progress(len(names), len(names))
     return found
 
 
-def _traced(name: str, batch: int | None) -> LayerGraph:
+def _traced(name: str, batch: int | None) -> tuple[LayerGraph, str]:
+    """The graph, and the text of its snapshot where it has one."""
     from mmworkload.models.names import families, split
     from mmworkload.tracing.snapshot import path_of
     from mmworkload.verbs import require_known, trace
@@ -97,10 +99,11 @@ def _traced(name: str, batch: int | None) -> LayerGraph:
     if known and not settings and not end_to_end:
         path = path_of(f"{family}/{known.variant(variant, family).name}")
         if path is not None:
-            graph = LayerGraph.load(path)
+            text = path.read_text()
+            graph = LayerGraph.from_text(text)
             if batch in (None, graph.batch):
-                return graph
+                return graph, text
     if known and importlib.util.find_spec("torch") is None:
         wanted = name if batch is None else f"{name} at batch {batch}"
         raise MmworkloadError(f"{wanted} has no snapshot and has to be traced: pip install 'mmworkload[trace]'")
-    return require_known(trace(name) if batch is None else trace(name, batch=batch))
+    return require_known(trace(name) if batch is None else trace(name, batch=batch)), ""

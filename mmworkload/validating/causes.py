@@ -112,6 +112,19 @@ _TEXTS = {
         "The architecture waits for DRAM where the device does not.",
         "Its bandwidth is low for its arithmetic: --set levels.dram.read_bandwidth=..., or keep tensors on the chip.",
     ),
+    "peak-too-low": (
+        "The device is faster than the peaks that the model assumes.",
+        "The peaks were measured while the machine was busy, or the layer computes in another precision: measure the"
+        " architecture again (python -m mmworkload.host), or choose the precision with --dtype.",
+    ),
+    "slower-than-class": (
+        "These layers are slower than their operator class on the workloads that the constants are fitted on.",
+        "Fit on workloads with layers of this size, or measure again where nothing else runs.",
+    ),
+    "faster-than-class": (
+        "These layers are faster than their operator class on the workloads that the constants are fitted on.",
+        "Fit on workloads with layers of this size, or measure again where nothing else runs.",
+    ),
     "compute-heavy": (
         "The architecture has little arithmetic for its bandwidth, so that dense layers weigh more than on the device.",
         "A difference of the designs and no error of the model, unless both describe the same device.",
@@ -140,28 +153,44 @@ class Sided:
         return self.measured_s / self.row.kernels if self.row.kernels and self.measured_s else None
 
 
-def causes(
-    sided: Sequence[Sided],
-    *,
-    device: Architecture | None,
-    kernel_difference: float,
-    user_kernels: bool,
-    launches: bool,
-) -> tuple[Cause, ...]:
-    """See the module.
+@dataclass(frozen=True)
+class Context:
+    """What holds for all layers of a comparison.
 
-    ``device`` is the architecture of the measured device, where one is known; ``launches``: its kernels are started
-    from a host. On a CPU they are operators, those inside others too, whose number says little.
+    Parameters
+    ----------
+    device: the architecture of the measured device, where one is known.
+    same_device: it is what was simulated.
+    calibrated: by the calibrated model.
+    launches: kernels are started from a host. On a CPU they are operators, those inside others too, whose number says
+        little.
+    kernel_difference, user_kernels: of the measurement.
     """
-    floor_s = _floor_s(sided, device)
+
+    device: Architecture | None
+    same_device: bool
+    calibrated: bool
+    launches: bool
+    kernel_difference: float = 0.0
+    user_kernels: bool = True
+
+    @property
+    def noun(self) -> str:
+        return "kernels" if self.launches else "operators"
+
+
+def causes(sided: Sequence[Sided], context: Context) -> tuple[Cause, ...]:
+    """See the module."""
+    floor_s = _floor_s(sided, context.device)
     found: dict[str, list[Evidence]] = {}
-    if not user_kernels:
-        text = f"{100 * kernel_difference:.0f} % of the kernel time is in kernels that only one of eager and graph runs"
-        found["other-kernels"] = [Evidence("", None, kernel_difference, text)]
+    if not context.user_kernels:
+        differing = context.kernel_difference
+        text = f"{100 * differing:.0f} % of the kernel time is in kernels that only one of eager and graph runs"
+        found["other-kernels"] = [Evidence("", None, differing, text)]
     for item in sided:
         if item.row.sides.larger_share < SMALLEST_SHARE:
             continue
-        kind, text = _why(item, device, floor_s, launches)
+        kind, text = _why(item, context, floor_s)
         if kind:
             found.setdefault(kind, []).append(Evidence(item.row.label, item.ratio, item.points, text))
     made = [
@@ -180,7 +209,7 @@ def _floor_s(sided: Iterable[Sided], device: Architecture | None) -> float:
     return quantile(times, SHORTEST) if times else 0.0
 
 
-def _why(item: Sided, device: Architecture | None, floor_s: float, launches: bool) -> tuple[str, str]:
+def _why(item: Sided, context: Context, floor_s: float) -> tuple[str, str]:
     """The kind of the cause and its evidence; empty when the layer agrees."""
     sides = item.row.sides
     if not sides.measured_s or not sides.simulated_s:
@@ -188,49 +217,51 @@ def _why(item: Sided, device: Architecture | None, floor_s: float, launches: boo
         return "without-kernels", f"{side}; {100 * sides.larger_share:.1f} % of the other side"
     if item.ratio is None or 1 / OFF <= item.ratio <= OFF:
         return "", ""
-    return _too_fast(item, device, floor_s, launches) if item.ratio < 1 else _too_slow(item, device, launches)
+    if context.calibrated:
+        kind = "slower-than-class" if item.ratio < 1 else "faster-than-class"
+        return kind, f"{item.row.category or item.row.op}: {_rate(item, context, memory=not item.row.macs)}"
+    return _too_fast(item, context, floor_s) if item.ratio < 1 else _too_slow(item, context)
 
 
-def _too_fast(item: Sided, device: Architecture | None, floor_s: float, launches: bool) -> tuple[str, str]:
+def _too_fast(item: Sided, context: Context, floor_s: float) -> tuple[str, str]:
     kernels = item.row.kernels or 0
-    charged = item.result.count if item.result else 1
+    charged = max(1, item.result.count if item.result else 1)
     if item.kernel_s and item.kernel_s <= NEAR_FLOOR * floor_s:
-        return "launch-bound", (
-            f"{kernels} {_noun(launches)} of {_us(item.kernel_s)} each; the shortest here take {_us(floor_s)}"
-        )
-    if launches and kernels > 2 * max(1, charged):
-        return "more-kernels", f"{kernels} kernels run, {max(1, charged)} charged"
+        each = f"{kernels} {context.noun} of {_us(item.kernel_s)} each"
+        return "launch-bound", f"{each}; the shortest here take {_us(floor_s)}"
+    if context.launches and kernels > 2 * charged:
+        return "more-kernels", f"{kernels} kernels run, {charged} charged"
     if item.result is not None and item.result.bound in ("memory", "vector", "launch"):
-        return "memory-bound", _rate(item, device, memory=True)
-    return "below-peak", _rate(item, device, memory=False)
+        return "memory-bound", _rate(item, context, memory=True)
+    return "below-peak", _rate(item, context, memory=False)
 
 
-def _too_slow(item: Sided, device: Architecture | None, launches: bool) -> tuple[str, str]:
+def _too_slow(item: Sided, context: Context) -> tuple[str, str]:
     bound = item.result.bound if item.result else ""
     rate = item.layer.bytes / item.measured_s if item.layer and item.measured_s else 0.0
     if bound == "launch":
-        charged = item.result.count if item.result else 1
-        return "launch-charged", f"{max(1, charged)} starts charged, {item.row.kernels or 0} {_noun(launches)} run"
+        charged = max(1, item.result.count if item.result else 1)
+        return "launch-charged", f"{charged} starts charged, {item.row.kernels or 0} {context.noun} run"
     if bound == "memory":
+        device = context.device
         if device is not None and item.layer is not None:
             fits = 0 < item.layer.bytes <= cache_bytes(device)
             if fits or rate > device.dram_bytes_per_second:
                 size = f"{item.layer.bytes / 1024:,.0f} KiB"
                 return "in-cache", f"{size} at {rate / 1e9:.1f} GB/s; DRAM has {_gb(device)}"
         return "memory-wall", f"measured at {rate / 1e9:.1f} GB/s"
+    if context.same_device:
+        return "peak-too-low", _rate(item, context, memory=False)
     if bound == "vector":
         return "vector-unit", f"{item.layer.vector_ops if item.layer else 0:,} elementwise operations"
     if item.result is not None and item.result.utilization < IDLE_ARRAY:
         return "idle-array", f"{100 * item.result.utilization:.0f} % of the array busy"
-    return "compute-heavy", _rate(item, device, memory=False)
+    return "compute-heavy", _rate(item, context, memory=False)
 
 
-def _noun(launches: bool) -> str:
-    return "kernels" if launches else "operators"
-
-
-def _rate(item: Sided, device: Architecture | None, *, memory: bool) -> str:
+def _rate(item: Sided, context: Context, *, memory: bool) -> str:
     """What the device reached on the layer, beside its peak where that is known."""
+    device = context.device
     if item.layer is None or not item.measured_s:
         return "not in the graph"
     if memory:

@@ -13,7 +13,8 @@ from mmworkload.measuring.result import LayerTime, Measurement
 from mmworkload.simulating.result import LayerResult, Simulation
 from mmworkload.simulating.rollup import ENCODER, Straggler, straggler
 from mmworkload.validating.accuracy import SMALLEST_SHARE, Accuracy, accuracy, distance
-from mmworkload.validating.causes import Sided, causes
+from mmworkload.validating.calibration import NAME as CALIBRATED
+from mmworkload.validating.causes import Context, Sided, causes
 from mmworkload.validating.rank import kendall, spearman
 from mmworkload.validating.result import Correlation, Excess, Gaps, GroupRow, LayerRow, Part, Sides, Validation
 
@@ -90,10 +91,14 @@ def compare(
         stage_errors=_accuracy("stages", ((row.name, row.sides) for row in stages), same=same),
         causes=causes(
             _sided(parts, rows, same=same, measured_s=measured_s or 0.0),
-            device=device,
-            kernel_difference=max(item.kernel_difference for item in taken),
-            user_kernels=all(item.user_kernels for item in taken),
-            launches=first.device != "cpu",
+            Context(
+                device=device,
+                same_device=same,
+                calibrated=simulation.simulator == CALIBRATED,
+                launches=first.device != "cpu",
+                kernel_difference=max(item.kernel_difference for item in taken),
+                user_kernels=all(item.user_kernels for item in taken),
+            ),
         ),
     )
 

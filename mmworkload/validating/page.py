@@ -90,9 +90,9 @@ def page(measured: Sequence[Found], archs: Sequence[Architecture], command: str)
         "",
         "How far the models of a device are from what was measured on it: the closed form with published or measured"
         " peaks (`roofline`), and the same with three constants per operator class that were fitted on the other"
-        " workloads (`calibrated`). Figures are over layers with at least 1 % of the measured time; the measured time of"
-        " a layer is that of its kernels, and sums over layers are compared with sums over layers, never with the time"
-        " of the eager model.",
+        " workloads (`calibrated`). Figures are over layers with at least 1 % of the measured time; the measured time"
+        " of a layer is that of its kernels, and sums over layers are compared with sums over layers, never with the"
+        " time of the eager model.",
         "",
     ]
     for name, group in _by_device(measured).items():
@@ -216,8 +216,8 @@ def _comparisons(study: Study) -> Iterator[str]:
     yield "### Workloads"
     yield ""
     yield (
-        "| workload | batch | model | Spearman | Kendall | stage distance | error, layers | error, stages | sum over layers"
-        " | layers over eager |"
+        "| workload | batch | model | Spearman | Kendall | stage distance | error, layers | error, stages"
+        " | sum over layers | layers over eager |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for report in study.reports:
@@ -262,8 +262,8 @@ def _constants(study: Study) -> Iterator[str]:
     yield ""
     yield (
         "Seconds of a layer: its arithmetic over the part of the peak that is reached, its bytes over the part of the"
-        f" bandwidth, and a constant for each kernel. Low and high are over the {plural(len(study.splits), 'fit')}, each"
-        " without the workload that it predicts."
+        f" bandwidth, and a constant for each kernel. Low and high are over the {plural(len(study.splits), 'fit')},"
+        " each without the workload that it predicts."
     )
     yield ""
     yield "| class | constant | low | median | high |"

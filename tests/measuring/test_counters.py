@@ -465,6 +465,20 @@ def test_counters_of_a_cpu_or_of_a_bare_file_are_refused(ncu):
         with_counters(Result(measured("cuda").measurement), "av-mnist/concat")
 
 
+def test_measure_refuses_counters_before_it_measures(ncu, monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    from mmworkload import verbs
+
+    steps = []
+    options = {"counters": True, "progress": lambda done, total: steps.append(done)}
+    with pytest.raises(UnavailableError, match="there are none of device cpu"):
+        verbs.measure("av-mnist/concat", **options)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(UnavailableError, match="no ncu on the PATH"):
+        verbs.measure("av-mnist/concat", device="cuda", **options)
+    assert steps == []
+
+
 # --- the forward pass that ncu watches
 
 

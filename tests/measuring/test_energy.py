@@ -1,8 +1,14 @@
 """Energy per inference, by counters whose readings are known: a stand-in for NVML's library, and files for RAPL's."""
 
+import contextlib
 import ctypes
+import dataclasses
+import functools
+import io
+import itertools
 import json
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -204,15 +210,12 @@ def test_a_thread_samples_between_two_readings():
             enough.set()
         return 10.0
 
-    enough = threading.Event()
-    with sampled(power_w, every_s=0.001) as meter:
-        begin_s, begin_j = meter.last[0], meter.energy_j()
+    enough, ticks = threading.Event(), itertools.count()
+    with sampled(power_w, every_s=0.001, clock=lambda: float(next(ticks))) as meter:
         assert enough.wait(10)
-        joules = meter.energy_j()
-        seconds = meter.last[0] - begin_s
-    # A constant power gives the same whatever the moments of the samples.
-    assert joules == pytest.approx(10.0 * seconds)
-    assert joules >= begin_j
+    # A second for each reading but the first, at 10 W.
+    assert meter.total_j == 10.0 * (len(readings) - 1)
+    assert readings.count("power") >= 3
 
 
 def test_a_failure_of_the_sampling_thread_is_not_lost():
@@ -310,3 +313,46 @@ def test_a_model_on_the_cpu_is_measured_by_rapl(powercap, monkeypatch):
     assert found.per_inference.median_j == pytest.approx(0.1)
     assert found.above_idle_j == pytest.approx(0.1)
     assert (found.source, found.idle_power_w) == ("RAPL", 0.0)
+
+
+class Hundred:
+    """100 W by the clock."""
+
+    source = "a counter"
+    scope = "a machine"
+
+    def energy_j(self):
+        return 100.0 * time.perf_counter()
+
+
+def test_measure_gives_the_energy_in_the_result_its_json_and_its_table(monkeypatch):
+    pytest.importorskip("torch")
+    from mmworkload import verbs
+    from mmworkload.measuring import Measurement
+    from mmworkload.reporting.tables import measure_tables, print_out
+
+    monkeypatch.setattr(energy, "open_meter", lambda device: contextlib.nullcontext(Hundred()))
+    monkeypatch.setattr(energy, "measure_energy", functools.partial(measure_energy, window_s=0.05, windows=2))
+    taken = verbs.measure("av-mnist/concat", warmup=1, repeats=5, limit_s=5.0, energy=True)
+    found = taken.energy
+    assert (found.source, found.scope, found.per_inference.windows) == ("a counter", "a machine", 2)
+    assert found.power_w == pytest.approx(100.0, rel=0.1)
+    assert found.per_inference.median_j == pytest.approx(100.0 * found.seconds / found.inferences, rel=0.5)
+    assert Measurement.from_dict(json.loads(json.dumps(taken.to_dict()))) == taken
+    printed = io.StringIO()
+    known = Device().metered(window_s=2.0, windows=3)
+    print_out(*measure_tables(dataclasses.replace(taken, energy=known)), stream=printed)
+    lines = " ".join(printed.getvalue().split())
+    assert "125 J (125 J to 125 J in 3 windows, 12 inferences), 100 J above idle." in lines
+    assert "Power 250 W, idle 50.0 W; counter, of board." in lines
+
+
+def test_energy_that_cannot_be_measured_is_told_before_the_rest(monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    from mmworkload import verbs
+
+    monkeypatch.setattr(energy, "POWERCAP", tmp_path)
+    steps = []
+    with pytest.raises(UnavailableError, match="nothing of RAPL"):
+        verbs.measure("av-mnist/concat", energy=True, progress=lambda done, total: steps.append(done))
+    assert steps == []

@@ -23,11 +23,11 @@ from mmworkload.measuring.frames import (
 
 
 def layer(name: str, stage: str, modality: str = "", *, placement: str = "device") -> Layer:
-    return Layer(name, "conv2d", "Conv", stage=stage, modality=modality, placement=placement)
+    return Layer(name=name, op="conv2d", category="Conv", stage=stage, modality=modality, placement=placement)
 
 
 def graph_of(*layers: Layer) -> LayerGraph:
-    return LayerGraph("m", "", 1, "float32", layers, {}, (), (), 0)
+    return LayerGraph("m", "", 1, "float32", layers, {})
 
 
 GRAPH = graph_of(layer("conv", "encoder/image", "image"), layer("cat", "fusion"))

@@ -163,7 +163,9 @@ def test_boundaries_inside_regions_are_marked() -> None:
 def test_a_sample_is_the_sum_of_its_stages() -> None:
     model = resolve("av-mnist/concat")
     traced = trace_model(model)
-    sampler = StageSampler(bind(traced, model.build("cpu"), CPU), stage_of_call(traced.graph, traced.layer_of_call), CPU)
+    sampler = StageSampler(
+        bind(traced, model.build("cpu"), CPU), stage_of_call(traced.graph, traced.layer_of_call), CPU
+    )
     seconds = [sampler(), sampler()]
 
     assert seconds == pytest.approx([sum(sample.values()) for sample in sampler.taken])
@@ -221,3 +223,48 @@ def measured(width: int, sleep: Any = None) -> Measurement:
         return TwoModalities(width, sleep), {"image": torch.randn(256, 256), "audio": torch.randn(256, 256)}
 
     return measure(Model("two", "", 256, "float32", build, rules=RULES), **QUICK)
+
+
+def test_a_layer_ten_times_larger_shows_in_its_row_stage_and_straggler() -> None:
+    before, after = measured(256), measured(2560)
+
+    def grown(name: str) -> float:
+        first, second = ({row.layer: row.time.min_s for row in item.layers} for item in (before, after))
+        return second[name] / first[name]
+
+    stages = [{item.stage: item.time.min_s for item in result.stage_times} for result in (before, after)]
+    # 10 times the work; small products run at a lower rate than large ones, and other load disturbs.
+    assert grown("encoders.audio.0") > 4
+    assert grown("encoders.audio.0") > 2 * max(grown(name) for name in ("encoders.image.0", "fusion", "head"))
+    assert stages[1]["encoder/audio"] > 2 * stages[0]["encoder/audio"]
+    assert after.straggler.modality == "audio"
+    assert after.straggler.ratio is not None
+    assert after.straggler.ratio > 2
+
+
+def test_a_sleep_in_one_modality_shows_in_its_row_stage_and_straggler(sleeps: Any) -> None:
+    result = measured(256, sleeps)
+
+    row = max(result.layers, key=lambda item: item.time.median_s)
+    assert (row.op, row.stage) == ("unknown:planted.sleep", "encoder/audio")
+    assert row.time.min_s > 0.9 * SLEEP_S
+    stages = {item.stage: item for item in result.stage_times}
+    assert stages["encoder/audio"].time.min_s > SLEEP_S
+    assert stages["encoder/audio"].busy_s > 0.9 * SLEEP_S
+    assert stages["encoder/image"].time.min_s < SLEEP_S
+    assert result.straggler.modality == "audio"
+    assert result.straggler.ratio is not None
+    assert result.straggler.ratio > 2
+
+
+@pytest.mark.parametrize("name", ["av-mnist/concat", "mujoco-push/late"])
+def test_what_belongs_to_no_layer_is_less_than_a_twentieth_of_the_whole_profile(name: str) -> None:
+    result = measure(resolve(name), **{**QUICK, "limit_s": 10.0})
+
+    assert result.attributed_share is not None
+    assert 0.95 <= result.attributed_share <= 1.0
+    attributed_s = result.layer_sum_s / (result.layer_sum_s + result.unattributed_s)
+    # The share is over all runs, the others are medians of runs.
+    assert result.attributed_share == pytest.approx(attributed_s, abs=0.05)
+    assert set(result.overhead) == {"stage", "layer", "kernel"}
+    assert all(ratio > 0 for ratio in result.overhead.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from mmworkload.cli.listing import listing
 from mmworkload.graph import LayerGraph
+from mmworkload.measuring import Execution, LayerTime, Measurement, Spread, StageTime
+from mmworkload.measuring.frames import HostRow, KernelRow, columns
 from mmworkload.problem import Problem
 
 
@@ -99,3 +102,31 @@ def test_every_field_of_a_list_is_described(text: str, kind: str, heading: str) 
     assert sorted(described[0]) == sorted(entries[0])
     if kind == "workloads":
         assert sorted(described[1]) == sorted(entries[0]["variants"][0])
+
+
+def test_every_field_of_a_measurement_is_described(text: str) -> None:
+    second = Spread.of([1.0])
+    measurement = Measurement(
+        "m", "", 1, "float32", "cpu", second, second, (), 0.0, 0.0, {},
+        stage_times=(StageTime("head", "", second, 0.0, 0.0, 0.0, 0.0, 0, 0, 0),),
+        executions=(Execution("alone", "head alone", second),),
+    )  # fmt: skip
+    data = measurement.to_dict()
+    whole, layer, stage, execution, *_ = tables(text, "Measurements")
+
+    assert sorted(whole) == sorted(data)
+    assert sorted(layer) == sorted(item.name for item in fields(LayerTime))
+    assert sorted(stage) == sorted(data["stage_times"][0])
+    assert sorted(execution) == sorted(data["executions"][0])
+
+
+def test_every_column_of_a_result_is_described(text: str) -> None:
+    match = re.search(r"^## Measurements\n(.*?)(?=^## )", text, re.DOTALL | re.MULTILINE)
+    assert match is not None
+    kernels = match.group(1).split("| column | type | meaning |")[1]
+    host = match.group(1).split("`host.parquet` has a row")[1]
+    rows = [line.split("|")[1] for line in kernels.splitlines() if line.startswith("| `")]
+
+    assert re.findall(r"`(\w+)`", "".join(rows)) == columns(KernelRow)
+    named = re.findall(r"`(\w+)`", host)
+    assert [name for name in named if name in columns(HostRow)] == columns(HostRow)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from mmworkload.arch import load
 from mmworkload.measuring.result import Spread
-from mmworkload.reporting.summary import caveats, sentences
+from mmworkload.reporting.summary import accuracies, caveats, measured_bound, sentences, simulated_bound, verdicts
+from mmworkload.validating.report import report
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -67,3 +71,33 @@ def test_an_unsteady_machine_is_said(make_case: Any) -> None:
 
     assert "half of the eager runs took between 80.0 ms and 120 ms" in "\n".join(caveats(unsteady))
     assert "unsteady" not in "\n".join(caveats(steady))
+
+
+def test_how_far_the_sides_are_apart(case: Any) -> None:
+    text = "\n".join(accuracies(case.validation))
+
+    assert f"Stages differ by {100 * case.validation.stage_distance:.1f} % of the time in all, most in" in text
+    assert "Median error of shares of time per layer" in text
+    assert "Sum over layers" not in text
+
+
+def test_what_bounds_a_workload(case: Any) -> None:
+    made = report(case.graph, [case.measurement], case.simulation, arch=load("eyeriss_like"))
+    measured, simulated = measured_bound(made), simulated_bound(made)
+
+    assert measured.seconds == case.measurement.eager.median_s
+    assert sum(measured.shares.values()) == pytest.approx(1)
+    assert measured.shares["in kernels"] == pytest.approx(1 / 1.6)
+    assert list(measured.shares) == ["in kernels", "idle or dispatch", "other kernels"]
+    assert sum(simulated.shares.values()) == pytest.approx(1)
+    assert set(simulated.shares) == {row.bound for row in case.simulation.layers}
+    first, second = verdicts((made,))
+    assert first.startswith("On A <fast> CPU: 62.5 % in kernels, ")
+    assert second.startswith("On eyeriss_like (roofline): ")
+
+
+def test_a_sum_above_the_eager_time_is_explained(make_case: Any, case: Any) -> None:
+    fast = make_case(eager=Spread.of([case.measurement.layer_sum_s / 2])).validation
+
+    assert f"The layers add up to 2.00{TIMES} the eager time" in "\n".join(caveats(fast))
+    assert "add up to 2.00" not in "\n".join(caveats(case.validation))

@@ -53,7 +53,6 @@ def _ranking(name: str, size: Size) -> Variant:
         return (
             InputSpec("items", (batch, length), "int64", high=items),
             InputSpec("actions", (batch, length), "int64", high=size.actions),
-            InputSpec("times", (batch, length), "int64", role="position", high=WEEK),
         )
 
     def build(length: int, layers: int, items: int, candidates: int, output: str) -> Any:

@@ -65,12 +65,12 @@ class Block(nn.Module):
         )
         self.output = nn.Linear(3 * both if joined else both, size.width, bias=not size.affine)
 
-    def forward(self, x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, times: torch.Tensor | None = None) -> torch.Tensor:
         size = self.size
         values, keys = size.heads * size.value_width, size.heads * size.key_width
         u, v, q, k = nn.functional.silu(self.uvqk(self.input_norm(x))).split([values, values, keys, keys], dim=-1)
         heads = (*x.shape[:2], size.heads, -1)
-        bias = self.bias(times) if self.bias is not None else None
+        bias = self.bias(times) if self.bias is not None and times is not None else None
         y = self.attention(q.view(heads), k.view(heads), v.view(heads), bias).flatten(2)
         normed = self.output_norm(y.flatten(0, 1)).view(y.shape)
         gated = u * normed
@@ -109,8 +109,8 @@ class Ranking(nn.Module):
         self.output_norm = nn.LayerNorm(size.width)
         self.head = nn.Sequential(nn.Linear(size.width, size.width), nn.SiLU(), nn.Linear(size.width, 1))
 
-    def forward(self, items: torch.Tensor, actions: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    def forward(self, items: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         x = self.project(self.embed_items(items) + self.embed_actions(actions))
         for block in self.blocks:
-            x = block(x, times)
+            x = block(x)
         return self.head(self.output_norm(x[:, -self.candidates :])).squeeze(-1)

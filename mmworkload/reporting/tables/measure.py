@@ -78,11 +78,12 @@ def _energy(measurement: Measurement) -> list[RenderableType]:
     if found is None:
         return []
     joules = found.per_inference
+    extremes = f"{si(joules.min_j, 'J')} to {si(joules.max_j, 'J')}"
     return [
         section(
             "Energy of an inference",
-            f"{si(joules.median_j, 'J')} ({si(joules.min_j, 'J')} to {si(joules.max_j, 'J')} in {joules.windows} windows,"
-            f" {found.inferences} inferences), {si(found.above_idle_j, 'J')} above idle.",
+            f"{si(joules.median_j, 'J')} ({extremes} in {joules.windows} windows, {found.inferences} inferences),"
+            f" {si(found.above_idle_j, 'J')} above idle.",
             f"Power {si(found.power_w, 'W')}, idle {si(found.idle_power_w, 'W')}; {found.source}, of {found.scope}.",
         )
     ]
@@ -115,7 +116,7 @@ def _running(measurement: Measurement) -> RenderableType:
         ]
         for item in measurement.stage_times
     ]
-    device = [">runtime", ">busy", ">idle", ">launches", ">syncs", ">copies"] if on_device else [">busy", ">idle"]
+    device = [">runtime", ">busy", ">idle", ">launch", ">sync", ">copy"] if on_device else [">busy", ">idle"]
     return table(["<stage", ">time", ">CPU", *device], rows, tight=on_device)
 
 

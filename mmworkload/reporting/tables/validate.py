@@ -68,7 +68,6 @@ def _comparisons(study: Study) -> RenderableType:
                 Name(v.model),
                 Name(v.arch),
                 v.simulator,
-                "seconds" if v.same_device else "shares",
                 coefficient(v.large_layers.spearman),
                 coefficient(v.large_layers.kendall),
                 share(v.stage_distance),
@@ -77,12 +76,13 @@ def _comparisons(study: Study) -> RenderableType:
                 times(v.end_to_end_ratio) if v.same_device else "",
             ]
         )
-    columns = ["<workload", "<on", "<by", "<in", ">rho", ">tau", ">stages", ">layer error", ">stage error", ">sum"]
+    columns = ["<workload", "<on", "<by", ">rho", ">tau", ">shares", ">layer", ">stage", ">sum"]
     return section(
         "How far the models are",
         table(columns, rows, tight=True),
-        "Layers with at least 1 % of the measured time. Errors are medians, of seconds on the measured device and of"
-        " shares on another architecture. stages: half the sum of the differences between the stages' shares.",
+        "Over layers with at least 1 % of the measured time. shares: half the sum of the differences between the"
+        " stages' shares. layer, stage: median errors, of seconds on the measured device and of shares on another"
+        " architecture. sum: of all layers, simulated over measured seconds.",
     )
 
 
@@ -166,9 +166,9 @@ def _errors(v: Validation) -> RenderableType:
         ]
         for item in v.errors
     ]
-    columns = ["<class", ">layers", ">left out", ">median", ">p90", ">worst", ">sim/meas", "<worst layer"]
+    columns = ["<class", ">layers", ">left out", ">median", ">p90", ">worst", ">ratio", "<worst layer"]
     basis = "seconds" if v.same_device else "shares of time"
-    return section("Errors by operator class", table(columns, rows), f"Of {basis}.")
+    return section("Errors by operator class", table(columns, rows, tight=True), f"Of {basis}; ratio: geometric mean.")
 
 
 def _cells(sides: Sides) -> list[Cell]:

@@ -1,0 +1,339 @@
+"""Running a sweep in this process: jobs are shared, failures are rows, and what is kept is whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from mmworkload.errors import MmworkloadError
+from mmworkload.simulating.cache import Cache
+from mmworkload.simulating.engine import simulate
+from mmworkload.sweeping import closed_form
+from mmworkload.sweeping.results import Results, flat
+from mmworkload.sweeping.rows import TIMING
+from mmworkload.sweeping.running import resume, run
+from mmworkload.sweeping.setup import prepare
+from mmworkload.sweeping.space import architecture_of
+from mmworkload.sweeping.spec import read
+from mmworkload.sweeping.store import FullDiskError, Store
+
+SweepFile = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("slow_simulator")
+
+
+def final(folder: Path) -> pandas.DataFrame:
+    """The final table, timing aside."""
+    return flat(Results(folder)).drop_columns(list(TIMING)).to_pandas()
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_each_different_job_of_all_designs_runs_once(tmp_path: Path, sweep_file: SweepFile) -> None:
+    runs = tmp_path / "runs"
+    file = sweep_file(
+        arch={
+            "base": str(tmp_path / "small.yaml"),
+            # The tool is told the array and the buffer, and neither of the other two.
+            "set": {"array.x": [2, 4], "vector.lanes": [1, 2, 4], "levels.buffer.area_um2": [80000, 90000]},
+            "estimator": "law",
+        },
+        options={"runs": str(runs)},
+    )
+
+    done = run(file, tmp_path / "out", workers=2)
+
+    # 8x8, 8x12, 8x1 of the first; 8x16, 8x24, 8x40 besides of the second (its head is the first's): on two arrays.
+    assert done.designs == done.evaluated == 12
+    assert done.jobs == len(lines(runs)) == len(set(lines(runs))) == 12
+    assert len(Results(tmp_path / "out").trials) == 12
+
+
+def test_a_design_costs_what_simulate_says(tmp_path: Path, sweep_file: SweepFile) -> None:
+    file = sweep_file()
+    run(file, tmp_path / "out", workers=2)
+    results = Results(tmp_path / "out")
+    setup = prepare(read(file), Store(tmp_path / "out"))
+    design = list(setup.space.designs())[5]
+
+    arch = architecture_of(design, setup.bases, "law")
+    alone = {name: simulate(graph, arch, "slow", workers=1) for name, graph in setup.graphs[None].items()}
+
+    row = results.trials.iloc[5]
+    assert (row["design"], row["array.x"], row["levels.buffer.size_kib"]) == (design.id, 4, 32)
+    first, second = alone.values()
+    assert row["latency_s"] == pytest.approx(first.serial_latency_s + 2 * second.serial_latency_s, rel=1e-12)
+    assert row["energy_j"] == pytest.approx((first.energy_j or 0) + 2 * (second.energy_j or 0), rel=1e-12)
+    assert row["critical_path_s"] == pytest.approx(first.critical_path_s + 2 * second.critical_path_s, rel=1e-12)
+    assert row["dram_bytes"] == first.dram_bytes + 2 * second.dram_bytes
+    assert row["area_mm2"] == arch.area_mm2
+    stages = results.stages([design.id])
+    own = stages[stages["workload"] == str(tmp_path / "second.yaml")].set_index("stage")
+    for stage, totals in second.stages().items():
+        assert own.loc[stage, "latency_s"] == pytest.approx(totals.latency_s, rel=1e-12)
+        assert own.loc[stage, "share"] == pytest.approx(totals.share, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("option", "reason", "log"),
+    [
+        ("hangs_on", "no answer within 1.5 s", "timeout: no answer within 1.5 s"),
+        ("crashes_on", "the worker ended (exit code 3)", "out of registers"),
+    ],
+)
+def test_a_design_that_hangs_or_crashes_is_a_row_with_its_reason_and_log(
+    tmp_path: Path, sweep_file: SweepFile, option: str, reason: str, log: str
+) -> None:
+    file = sweep_file(
+        limit_s=1.5,
+        options={option: "4"},
+        workloads={str(tmp_path / "first.yaml"): 1},
+        arch={"base": str(tmp_path / "small.yaml"), "set": {"array.x": [2, 4, 8]}, "estimator": "law"},
+    )
+
+    done = run(file, tmp_path / "out", workers=2)
+
+    found = Results(tmp_path / "out").trials
+    assert (done.evaluated, done.failed) == (3, 1)
+    assert list(found["status"]) == ["ok", "failed", "ok"]
+    assert reason in found["reason"][1]
+    assert log in found["log"][1]
+    assert list(found["feasible"]) == [True, False, True]
+
+
+def test_a_design_that_is_not_consistent_is_a_row_with_its_reason(tmp_path: Path, sweep_file: SweepFile) -> None:
+    file = sweep_file(
+        arch={"base": str(tmp_path / "small.yaml"), "set": {"levels.buffer.width_bits": [16, 20]}, "estimator": "law"}
+    )
+
+    run(file, tmp_path / "out", workers=1)
+
+    found = Results(tmp_path / "out").trials
+    assert list(found["status"]) == ["ok", "failed"]
+    assert "width_bits 20 is not a multiple of word_bits 8" in found["reason"][1]
+
+
+def test_what_failed_runs_again_only_when_asked(tmp_path: Path, sweep_file: SweepFile) -> None:
+    runs = tmp_path / "runs"
+    file = sweep_file(
+        options={"crashes_on": "4", "runs": str(runs)},
+        workloads={str(tmp_path / "first.yaml"): 1},
+        arch={"base": str(tmp_path / "small.yaml"), "set": {"array.x": [2, 4]}, "estimator": "law"},
+    )
+    run(file, tmp_path / "out", workers=2)
+    before = len(lines(runs))
+
+    assert resume(tmp_path / "out").evaluated == 0
+    assert len(lines(runs)) == before == 6
+    again = resume(tmp_path / "out", retry=True, workers=2)
+
+    assert (again.evaluated, again.failed, again.jobs) == (1, 1, 3)
+    assert len(final(tmp_path / "out").query("workload == ''")) == 2
+
+
+def test_a_refusal_of_the_tool_is_answered_by_the_roofline_and_counted(tmp_path: Path, sweep_file: SweepFile) -> None:
+    file = sweep_file(
+        options={"refuses_on": "4"},
+        workloads={str(tmp_path / "first.yaml"): 1},
+        arch={"base": str(tmp_path / "small.yaml"), "set": {"array.x": [2, 4]}, "estimator": "law"},
+    )
+
+    run(file, tmp_path / "out", workers=2)
+
+    found = Results(tmp_path / "out").trials
+    assert list(found["status"]) == ["ok", "ok"]
+    # Four layers have a loop nest; the fifth has none and is in closed form anyway.
+    assert list(found["fallbacks"]) == [0, 4]
+
+
+def test_a_damaged_segment_is_put_aside_and_its_designs_run_again(
+    tmp_path: Path, sweep_file: SweepFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(sweep_file(), tmp_path / "out", workers=2)
+    before = final(tmp_path / "out")
+    (segment,) = (tmp_path / "out" / "trials").glob("*.parquet")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+
+    again = resume(tmp_path / "out", workers=2)
+
+    assert "is damaged and was put aside; its designs run again" in capsys.readouterr().err
+    assert (again.evaluated, again.jobs) == (9, 0)
+    pandas.testing.assert_frame_equal(final(tmp_path / "out"), before)
+
+
+def test_a_damaged_answer_in_the_cache_is_run_again(tmp_path: Path, sweep_file: SweepFile, own_cache: Path) -> None:
+    file = sweep_file()
+    run(file, tmp_path / "out", workers=2)
+    before = final(tmp_path / "out")
+    entry = sorted((own_cache / "estimates").rglob("*.json"))[3]
+    entry.write_text(entry.read_text().replace('"cycles": ', '"cycles": 1'))
+
+    again = run(file, tmp_path / "other", workers=2)
+
+    assert again.jobs == 1
+    pandas.testing.assert_frame_equal(final(tmp_path / "other"), before)
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, part: str, after: int) -> None:
+    """From the ``after``-th on, flushing a file of the folder ``part`` says that the disk is full."""
+    real, count = os.fsync, 0
+
+    def fsync(handle: int) -> None:
+        nonlocal count
+        if part in str(Path(f"/proc/self/fd/{handle}").readlink()):
+            count += 1
+            if count > after:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize(("part", "after", "kept"), [("/trials/", 0, 0), ("/cache/", 7, 7)])
+def test_a_full_disk_stops_with_a_clear_message_and_loses_nothing(
+    tmp_path: Path, sweep_file: SweepFile, own_cache: Path, part: str, after: int, kept: int
+) -> None:
+    file = sweep_file()
+    with pytest.MonkeyPatch.context() as patch:
+        full_disk(patch, part, after)
+        with pytest.raises(FullDiskError, match=r"No space left on device.*finished results are kept"):
+            run(file, tmp_path / "out", workers=2)
+
+    answers = len(list((own_cache / "estimates").rglob("*.json")))
+    assert answers == (kept or 54)
+    assert [path for path in tmp_path.rglob("*") if path.name.startswith(".") and path.is_file()] == []
+    again = resume(tmp_path / "out", workers=2)
+    assert again.jobs == 54 - answers
+    run(file, tmp_path / "undisturbed", workers=2, cache=tmp_path / "fresh")
+    pandas.testing.assert_frame_equal(final(tmp_path / "out"), final(tmp_path / "undisturbed"))
+
+
+def test_a_second_driver_is_refused_by_name_and_the_first_goes_on(tmp_path: Path, sweep_file: SweepFile) -> None:
+    file = sweep_file()
+    store = Store(tmp_path / "out")
+    with store.lock():
+        assert store.driver == f"process {os.getpid()} on {os.uname().nodename}"
+        with pytest.raises(MmworkloadError, match=rf"is being run by process {os.getpid()} on "):
+            run(file, tmp_path / "out")
+    assert store.driver == ""
+    assert run(file, tmp_path / "out", workers=2).evaluated == 9
+
+
+def test_another_sweep_in_the_folder_is_refused(tmp_path: Path, sweep_file: SweepFile) -> None:
+    run(sweep_file(), tmp_path / "out", workers=2)
+
+    with pytest.raises(MmworkloadError, match="holds another sweep"):
+        run(sweep_file(batch=1), tmp_path / "out")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("x")
+    with pytest.raises(MmworkloadError, match="is not empty and holds no sweep"):
+        run(sweep_file(), tmp_path / "full")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
+    with pytest.raises(MmworkloadError, match="holds no sweep; begin one"):
+        resume(tmp_path / "nothing")
+
+
+def test_a_sweep_does_not_go_on_with_another_version_of_the_simulator(
+    tmp_path: Path, sweep_file: SweepFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(sweep_file(), tmp_path / "out", workers=2)
+    monkeypatch.setenv("SLOW_VERSION", "2")
+
+    with pytest.raises(MmworkloadError, match="was begun with version 1; here it is 2"):
+        resume(tmp_path / "out")
+
+
+def test_a_random_search_is_the_same_for_the_same_seed(tmp_path: Path, sweep_file: SweepFile) -> None:
+    arch = {
+        "base": str(tmp_path / "small.yaml"),
+        "set": {"array.x": {"range": [1, 64], "log": True}, "levels.buffer.size_kib": {"range": [4, 64]}},
+        "estimator": "law",
+    }
+    search = {"method": "random", "budget": 12, "seed": 3}
+    file = sweep_file(arch=arch, search=search)
+    run(file, tmp_path / "one", workers=2)
+    run(file, tmp_path / "two", workers=1, cache=tmp_path / "fresh")
+    other = sweep_file(arch=arch, search={**search, "seed": 4})
+    run(other, tmp_path / "three", workers=2)
+
+    one = final(tmp_path / "one")
+    pandas.testing.assert_frame_equal(one, final(tmp_path / "two"))
+    assert one["design"].nunique() == 12
+    assert set(one["design"]).isdisjoint(set(final(tmp_path / "three")["design"]))
+    assert all(float(value).is_integer() for value in one["array.x"])
+
+
+def test_a_metric_that_the_simulator_does_not_give_cannot_be_asked_for(tmp_path: Path, sweep_file: SweepFile) -> None:
+    file = sweep_file(options={"no_energy": "1"})
+
+    with pytest.raises(MmworkloadError, match="energy_j cannot be asked for: slow gives no energies"):
+        run(file, tmp_path / "out", workers=2)
+    done = run(sweep_file(options={"no_energy": "1"}, objectives=["latency_s"]), tmp_path / "other", workers=2)
+    assert (done.evaluated, done.failed) == (9, 0)
+
+
+# --- the closed form ------------------------------------------------------------------------------------------------
+
+
+def closed_forms(file: Path, folder: Path) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+    """The same designs in numpy and one by one through the engine."""
+    from mmworkload.sweeping.evaluate import evaluate
+    from mmworkload.sweeping.rows import table
+
+    setup = prepare(read(file), Store(folder))
+    designs = list(setup.space.designs())
+    many = pandas.concat([rows.to_pandas() for _, rows in closed_form.evaluate_all(setup, designs, chunk=7)])
+    single = table(evaluate(design, setup, Cache(folder / "cache")) for design in designs).to_pandas()
+    return many.reset_index(drop=True), single.reset_index(drop=True)
+
+
+@pytest.mark.parametrize(
+    ("base", "sets"),
+    [
+        ("eyeriss_like", {"array.x": {"range": [1, 40]}, "levels.glb.size_kib": {"range": [32, 900], "log": True}}),
+        ("gemmini_like", {"clock_mhz": {"range": [137, 911]}, "vector.lanes": [1, 7, 64]}),
+        ("tpu_like", {"levels.dram.read_bandwidth": {"range": [0.7, 90]}, "array.y": [16, 48, 200]}),
+        ("h100", {"clock_mhz": {"range": [901, 1999]}}),
+    ],
+)
+@pytest.mark.parametrize("dtype", [None, "int8"])
+def test_the_closed_form_for_many_designs_is_the_engines_to_the_last_cycle(
+    tmp_path: Path, sweep_file: SweepFile, base: str, sets: dict[str, Any], dtype: str | None
+) -> None:
+    if base == "h100" and dtype:
+        pytest.skip("the dtype chooses among the peaks of a GPU")
+    file = sweep_file(
+        workloads={str(tmp_path / "second.yaml"): 2, "av-mnist/low-rank": 1},
+        arch={"base": base, "set": sets, "estimator": "law"},
+        simulator="roofline",
+        dtype=dtype,
+        objectives=["latency_s"],
+        search={"method": "random", "budget": 8, "seed": 1},
+    )
+
+    many, single = closed_forms(file, tmp_path / "out")
+
+    assert len(many) == len(single) > 50
+    for name in ("index", "design", "workload", "stage", "status", "batch", "cycles", "dram_bytes", "bound"):
+        left, right = many[name].astype(object), single[name].astype(object)
+        assert ((left == right) | (left.isna() & right.isna())).all(), name
+    for name in ("latency_s", "critical_path_s", "energy_j", "utilization", "area_mm2"):
+        pandas.testing.assert_series_equal(many[name], single[name], rtol=1e-12)
+
+
+def test_the_closed_form_asks_no_simulator_and_writes_no_cache(
+    tmp_path: Path, sweep_file: SweepFile, own_cache: Path
+) -> None:
+    done = run(sweep_file(simulator="roofline"), tmp_path / "out")
+
+    assert (done.evaluated, done.jobs) == (9, 0)
+    assert not own_cache.exists()

@@ -1,0 +1,78 @@
+"""Two runs side by side: measurements and simulations as they are saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from mmworkload.errors import FormatError, MmworkloadError
+from mmworkload.simulating.engine import simulate
+from mmworkload.validating.runs import compare_runs, load_run
+
+ROWS = [("a", "Gemm", "encoder/x", 100, 0), ("b", "Relu", "head", 0, 5000)]
+
+
+@pytest.fixture
+def files(tmp_path: Path, chain: Any, measured: Any, device: Any) -> dict[str, Path]:
+    graph = chain("one", ROWS)
+    measured(graph, {"a": 3.0, "b": 1.0}).save(tmp_path / "first.json")
+    measured(chain("one", ROWS[:1], 4), {"a": 1.0}).save(tmp_path / "second.json")
+    simulation = simulate(graph, device, "roofline", cache=False)
+    (tmp_path / "simulated.json").write_text(json.dumps(simulation.to_dict()))
+    return {name: tmp_path / f"{name}.json" for name in ("first", "second", "simulated")}
+
+
+def test_two_measurements(files: dict[str, Path]) -> None:
+    found = compare_runs(load_run(files["first"]), load_run(files["second"]))
+
+    a, b = found.layers
+    assert (a.first_s, a.second_s, a.ratio, a.first_share, a.second_share) == (
+        3.0,
+        1.0,
+        pytest.approx(1 / 3),
+        0.75,
+        1.0,
+    )
+    assert (b.second_s, b.ratio) == (None, None)
+    assert [item.name for item in found.stages] == ["encoder/x", "head"]
+    assert found.first.total_s == 4.0
+    assert found.first.whole_s == pytest.approx(4.4)
+    assert found.differences == ("batch: 1 and 4",)
+
+
+def test_two_simulations(files: dict[str, Path], chain: Any, device: Any) -> None:
+    run = load_run(files["simulated"])
+    found = compare_runs(run, run)
+
+    wanted = simulate(chain("one", ROWS), device, "roofline", cache=False)
+    assert found.first.total_s == pytest.approx(wanted.serial_latency_s)
+    assert all(item.ratio == 1 for item in found.layers)
+    assert found.differences == ()
+
+
+def test_runs_of_two_kinds_and_damaged_files_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(MmworkloadError, match="validate --measured"):
+        compare_runs(load_run(files["first"]), load_run(files["simulated"]))
+    (tmp_path / "broken.json").write_text('{"serial_latency_s": 1, "layers": [{}]}')
+    with pytest.raises(FormatError, match=r"broken.json: not a complete simulation"):
+        load_run(tmp_path / "broken.json")
+    with pytest.raises(FormatError, match=r"nowhere.json"):
+        load_run(tmp_path / "nowhere.json")
+
+
+def test_the_command_prints_both(files: dict[str, Path]) -> None:
+    from mmworkload.cli.app import app
+
+    result = CliRunner().invoke(app, ["compare", str(files["first"]), str(files["second"])], env={"COLUMNS": "100"})
+    assert result.exit_code == 0
+    for expected in ("Two measurements", "0.333", "batch: 1 and 4", "1 layer only in the first run"):
+        assert expected in result.stdout
+    data = json.loads(
+        CliRunner().invoke(app, ["compare", "--json", *map(str, (files["first"], files["second"]))]).stdout
+    )
+    assert data["layers"][1]["second_s"] is None
+    assert CliRunner().invoke(app, ["compare", *map(str, (files["first"], files["simulated"]))]).exit_code == 2

@@ -1,0 +1,237 @@
+"""SeamlessM4T from its configuration, with random weights: transformers' two versions, a phase at a time.
+
+Every phase holds the whole model and runs a part of it. What depends on data is fixed: how many characters a text has,
+how many units are spoken and how many frames they last. Lengths that the model predicts are computed and used, up to
+the fixed length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    EncoderDecoderCache,
+    SeamlessM4TConfig,
+    SeamlessM4TModel,
+    SeamlessM4Tv2Config,
+    SeamlessM4Tv2Model,
+)
+
+from mmworkload.models.sources.transformers.configuration import quiet
+from mmworkload.workloads.blocks.decoder import ATTENTION, BeamScoring, Caches, Reorder, Scoring
+
+MODELS: dict[str, tuple[Any, Any]] = {
+    "v1": (SeamlessM4TConfig, SeamlessM4TModel),
+    "v2": (SeamlessM4Tv2Config, SeamlessM4Tv2Model),
+}
+
+
+def seamless(version: str, **sizes: Any) -> nn.Module:
+    """The large model of a version; ``sizes`` replace values of its configuration."""
+    config, model = MODELS[version]
+    with quiet():
+        found: nn.Module = model(config(attn_implementation=ATTENTION, **sizes))
+    return found
+
+
+class BothCaches(EncoderDecoderCache):
+    """A decoder's own cache and that of what the encoder gave, which is complete from the second pass on."""
+
+    def __init__(self, own: Caches, keys: torch.Tensor, values: torch.Tensor, complete: bool) -> None:
+        self.self_attention_cache = own
+        self.cross_attention_cache: Any = Caches(keys, values, 0)
+        pairs = zip(keys.unbind(), values.unbind(), strict=True) if complete else ()
+        self.cross_attention_cache.layers = [SimpleNamespace(keys=key, values=value) for key, value in pairs]
+        self.is_updated = dict.fromkeys(range(len(keys)), complete)
+
+
+class SpeechEncoder(nn.Module):
+    """Filter banks [N, frames, 160], two frames of 10 ms side by side, to states [N, frames / 8, width]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, speech: torch.Tensor) -> torch.Tensor:
+        return self.network.speech_encoder(speech).last_hidden_state
+
+
+class TextEncoder(nn.Module):
+    """Tokens [N, n] to states [N, n, width]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, text: torch.Tensor) -> torch.Tensor:
+        return self.network.text_encoder(input_ids=text).last_hidden_state
+
+
+class _DecoderPhase(nn.Module):
+    """One pass of a decoder with its head. ``unit``: that of the text-to-unit model."""
+
+    def __init__(self, network: nn.Module, start: int, *, unit: bool) -> None:
+        super().__init__()
+        self.network, self.start, self.unit = network, start, unit
+
+    @property
+    def parts(self) -> tuple[nn.Module, nn.Module]:
+        if self.unit:
+            return self.network.t2u_model.model.decoder, self.network.t2u_model.lm_head
+        return self.network.text_decoder, self.network.lm_head
+
+    def run(
+        self,
+        tokens: torch.Tensor,
+        encoded: torch.Tensor,
+        own: tuple[torch.Tensor, torch.Tensor],
+        cross: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
+        """[rows, tokens, width]. ``encoded`` is read by the first pass alone."""
+        decoder, _ = self.parts
+        hidden = decoder.embed_tokens(tokens) + decoder.embed_positions(tokens, past_key_values_length=self.start)
+        caches = BothCaches(Caches(*own, self.start), *cross, complete=self.start > 0)
+        for layer in decoder.layers:
+            hidden = layer(hidden, None, encoded, past_key_values=caches)
+        return decoder.layer_norm(hidden)
+
+
+class DecoderPrefill(_DecoderPhase):
+    """The first tokens [rows, n] and what the encoder gave, [rows, source, width]: fills all four caches."""
+
+    def __init__(self, network: nn.Module, *, unit: bool, head: bool) -> None:
+        super().__init__(network, 0, unit=unit)
+        self.scoring = Scoring(guided=False) if head else None
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        encoded: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        cross_keys: torch.Tensor,
+        cross_values: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        hidden = self.run(tokens, encoded, (keys, values), (cross_keys, cross_values))
+        if self.scoring is None:
+            return (hidden,)
+        logits = self.parts[1](hidden[:, -1])
+        return logits, self.scoring(logits)
+
+
+class DecoderStep(_DecoderPhase):
+    """One token more, [rows, 1], with ``start`` in the cache; with beams the caches come back in their new order."""
+
+    def __init__(self, network: nn.Module, start: int, *, unit: bool, beams: int) -> None:
+        super().__init__(network, start, unit=unit)
+        self.scoring = BeamScoring(beams) if beams > 1 else Scoring(guided=False)
+        self.reorder = Reorder() if beams > 1 else None
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        cross_keys: torch.Tensor,
+        cross_values: torch.Tensor,
+        scores: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        hidden = self.run(tokens, cross_keys, (keys, values), (cross_keys, cross_values))
+        logits = self.parts[1](hidden[:, -1])
+        if self.reorder is None or scores is None:
+            return logits, self.scoring(logits)
+        chosen, best, source = self.scoring(logits, scores)
+        return logits, chosen, best, *self.reorder(keys, values, source)
+
+
+class UnitEncoder(nn.Module):
+    """The text-to-unit model's encoder: states of the text decoder [N, n, width] to states."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.network.t2u_model.model.encoder(inputs_embeds=states).last_hidden_state
+
+
+class Upsample(nn.Module):
+    """Each row as often as its count says, up to ``length`` rows: [N, n, width] and counts [N, n] to [N, length, width].
+
+    Rows behind the sum of the counts repeat the last one.
+    """
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+
+    def forward(self, rows: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        ends = counts.cumsum(dim=1)
+        places = torch.arange(self.length, device=rows.device).expand(rows.shape[0], -1).contiguous()
+        source = torch.searchsorted(ends, places, right=True).clamp(max=rows.shape[1] - 1)
+        return rows.gather(1, source[..., None].expand(-1, -1, rows.shape[2]))
+
+
+def durations(logarithms: torch.Tensor) -> torch.Tensor:
+    """Whole frames of one at least, from what a predictor gives."""
+    return torch.clamp(torch.round(torch.expm1(logarithms)).long(), min=1)
+
+
+class Units(nn.Module):
+    """The text-to-unit model of v2, which gives all units at once.
+
+    States of the text decoder [N, n, width], characters [N, c] and how many of them each token has [N, n], to the
+    units [N, u].
+    """
+
+    def __init__(self, network: nn.Module, characters: int, units: int) -> None:
+        super().__init__()
+        self.network = network
+        self.to_characters, self.to_units = Upsample(characters), Upsample(units)
+
+    def forward(self, states: torch.Tensor, characters: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        unit = self.network.t2u_model
+        decoder = unit.model.decoder
+        encoded = unit.model.encoder(inputs_embeds=states).last_hidden_state
+        spelled = self.to_characters(encoded, counts)
+        places = decoder.pos_emb_alpha_char * decoder.embed_char_positions(inputs_embeds=spelled)
+        spelled = decoder.embed_char(characters) * decoder.embed_scale + places + spelled
+        spoken = self.to_units(spelled, durations(decoder.duration_predictor(spelled)))
+        hidden = spoken + decoder.pos_emb_alpha * decoder.embed_positions(inputs_embeds=spoken)
+        for layer in decoder.layers:
+            hidden = layer(hidden)
+        return unit.lm_head(decoder.layer_norm(hidden)).argmax(dim=-1)
+
+
+class Vocoder(nn.Module):
+    """Units [N, u], a speaker and a language [N, 1] each, to a waveform [N, 320 frames] at 16 kHz."""
+
+    def __init__(self, network: nn.Module, frames: int) -> None:
+        super().__init__()
+        self.network = network
+        self.upsample = Upsample(frames)
+
+    def forward(self, units: torch.Tensor, speaker: torch.Tensor, language: torch.Tensor) -> torch.Tensor:
+        vocoder = self.network.vocoder
+        hidden = vocoder.unit_embedding(units)
+        hidden = self.upsample(hidden, durations(vocoder.dur_predictor(hidden)))
+        frames = hidden.shape[1]
+        voice = vocoder.speaker_embedding(speaker).transpose(1, 2).repeat(1, 1, frames)
+        tongue = vocoder.language_embedding(language).transpose(1, 2).repeat(1, 1, frames)
+        return vocoder.hifi_gan(torch.cat([tongue, hidden.transpose(1, 2), voice], dim=1))
+
+
+__all__: Sequence[str] = (
+    "DecoderPrefill",
+    "DecoderStep",
+    "SpeechEncoder",
+    "TextEncoder",
+    "UnitEncoder",
+    "Units",
+    "Vocoder",
+    "seamless",
+)
