@@ -26,6 +26,7 @@ from mmworkload.system import parse as parse_system
 
 if TYPE_CHECKING:
     from mmworkload.exits.network import ExitNetwork
+    from mmworkload.generation import Sampled
     from mmworkload.measuring.folder import Result
     from mmworkload.measuring.result import Measurement
     from mmworkload.simulating.engine import Simulation

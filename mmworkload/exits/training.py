@@ -1,14 +1,16 @@
 """Joint training of a network with exits (MMExit, Hou et al., Euro-Par 2023, section 4) on a task of known difficulty.
 
-Run it: ``python -m mmworkload.exits.training``. It trains a small two-modal network by the paper's alternating scheme and
-by its two baselines, and prints who leaves where; the exit rates and accuracies that it finds are settings of ``+exits``.
+Run it: ``python -m mmworkload.exits.training``. It trains a small two-modal network by the paper's alternating scheme
+and by its two baselines, and prints who leaves where; the exit rates and accuracies that it finds are settings of
+``+exits``.
 
 The task: ``easy`` samples show their class in modality ``a``, ``medium`` ones in ``b`` only, and of ``hard`` ones each
 modality has a number whose sum (modulo the classes) is the class, so that neither alone says anything.
 
-The paper contradicts itself: Algorithm 1 and eq. 17 train the last exits and the fusion in even epochs, its last equation
-in odd ones. Algorithm 1 is taken. The ``gradient`` of eq. 15 is not defined further: it is the mean norm of the loss's
-gradient with respect to an exit's logits, which is large where an answer is far from its label, as the paper argues.
+The paper contradicts itself: Algorithm 1 and eq. 17 train the last exits and the fusion in even epochs, its last
+equation in odd ones. Algorithm 1 is taken. The ``gradient`` of eq. 15 is not defined further: it is the mean norm of
+the loss's gradient with respect to an exit's logits, which is large where an answer is far from its label, as the paper
+argues.
 """
 
 from __future__ import annotations
@@ -51,14 +53,18 @@ class ExitNetwork(nn.Module):
             }
         )
         self.exits = nn.ModuleDict(
-            {name: nn.ModuleList(nn.Linear(width, CLASSES) for _ in range(EXITS)) for name, width in WIDTH.items()}
+            {
+                f"{name}{number}": nn.Linear(WIDTH[name], CLASSES)
+                for name in MODALITIES
+                for number in range(1, EXITS + 1)
+            }
         )
         self.head = nn.Sequential(nn.Linear(sum(WIDTH.values()), 64), nn.ReLU(), nn.Linear(64, CLASSES))
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         ends = []
         for name, x in (("a", a), ("b", b)):
-            for block in self.encoders[name]:  # type: ignore[union-attr]
+            for block in self.encoders[name].children():
                 x = block(x)
             ends.append(x)
         return self.head(torch.cat(ends, dim=-1))
@@ -68,10 +74,10 @@ class ExitNetwork(nn.Module):
         scores: dict[Key, torch.Tensor] = {}
         ends = []
         for name, x in (("a", a), ("b", b)):
-            for number, block in enumerate(self.encoders[name], 1):  # type: ignore[arg-type]
+            for number, block in enumerate(self.encoders[name].children(), 1):
                 x = block(x)
                 if number <= EXITS:
-                    scores[name, number] = self.exits[name][number - 1](x)  # type: ignore[index]
+                    scores[name, number] = self.exits[f"{name}{number}"](x)
             ends.append(x)
         return scores, self.head(torch.cat(ends, dim=-1))
 
@@ -106,8 +112,8 @@ def make_samples(count: int, generator: torch.Generator, shares: Sequence[float]
 class Taken:
     """What inference with exits does, modalities in the given order.
 
-    ``rates``: of the samples that get to each exit, the share that leaves; ``accuracies`` of those that leave (0 when none
-    does). ``leaves``: level to the share of its samples that leaves in each modality, or in the ``fusion``.
+    ``rates``: of the samples that get to each exit, the share that leaves; ``accuracies`` of those that leave (0 when
+    none does). ``leaves``: level to the share of its samples that leaves in each modality, or in the ``fusion``.
     """
 
     scheme: str
@@ -132,7 +138,7 @@ def weights(gradients: Mapping[Key, float], considered: Sequence[Key], temperatu
     return {key: value / ((EXITS - key[1] + 1) * total) for key, value in exponentials.items()}
 
 
-def train(scheme: str, samples: Samples, *, epochs: int = 60, batch: int = 128, seed: int = 0) -> ExitNetwork:
+def train(scheme: str, samples: Samples, *, epochs: int = 30, batch: int = 32, seed: int = 0) -> ExitNetwork:
     """A trained network. ``mmexit``: section 4.3; ``eloss``: all exits alike; ``sloss``: fixed weights that grow."""
     torch.manual_seed(seed)
     network = ExitNetwork()
@@ -159,7 +165,7 @@ def train(scheme: str, samples: Samples, *, epochs: int = 60, batch: int = 128, 
             else:
                 loss = sum((key[1] / (EXITS + 1) * item for key, item in losses.items()), final)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
     return network.eval()
 
@@ -211,7 +217,7 @@ def main() -> None:
     from mmworkload.exits import ExitSettings, with_exits
 
     generator = torch.Generator().manual_seed(1)
-    learn, test = make_samples(8000, generator), make_samples(4000, generator)
+    learn, test = make_samples(4000, generator), make_samples(4000, generator)
     graph = mmworkload.trace(f"{__file__}:build")
     print("scheme  accuracy  MACs     " + "  ".join(f"{level}: a, b, fusion" for level in LEVELS))
     for scheme in SCHEMES:

@@ -1,19 +1,21 @@
 """A generation: prompt, steps, beams and guidance over the graphs of its phases.
 
-Totals are closed sums over all steps, exact. For a simulator, which answers a graph at a time, :meth:`Generation.sampled`
-gives a workload of few lengths whose weights add up to all steps, with one length held out to tell the error.
+Totals are closed sums over all steps, exact. For a simulator, which answers a graph at a time,
+:meth:`Generation.sampled` gives a workload of few lengths whose weights add up to all steps, with one length held out to
+tell the error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mmworkload.errors import MmworkloadError
 from mmworkload.generation.growing import Growing
 from mmworkload.generation.series import hats
-from mmworkload.generation.totals import Totals, of_graph, of_layer
+from mmworkload.generation.totals import Totals, of_layer
 from mmworkload.graph import LayerGraph, Part, Workload
 from mmworkload.layer import Layer
 
@@ -208,8 +210,5 @@ class Generation:
 
 def _widest(places: list[int]) -> tuple[int, int] | None:
     """Neighbours that have places between them, the furthest apart."""
-    pairs = [(low, high) for low, high in zip(places, places[1:], strict=False) if high - low > 1]
+    pairs = [(low, high) for low, high in pairwise(places) if high - low > 1]
     return max(pairs, key=lambda pair: pair[1] - pair[0], default=None)
-
-
-__all__ = ["POINTS", "Generation", "HeldOut", "Once", "Phase", "Sampled", "Steps", "of_graph"]

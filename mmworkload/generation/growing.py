@@ -18,7 +18,7 @@ from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer
 
 
-class _Crooked(Exception):
+class _CrookedError(Exception):
     """What does not grow along a straight line of whole numbers."""
 
 
@@ -77,16 +77,9 @@ class Growing:
                 continue
             degree = _degree(layer, high.layers[index])
 
-            def of(length: int, index: int = index) -> Totals:
-                item = self.layer(index, length)
-                return of_layer(low, item)
-
-            known = {start + place * stride: of(start + place * stride) for place in range(min(steps, degree + 1))}
-            sums = {
-                item.name: series(lambda length, key=item.name: getattr(known[length], key), start, steps, stride, degree)  # type: ignore[misc]
-                for item in fields(Totals)
-            }
-            yield layer, Totals(**sums)
+            places = [start + place * stride for place in range(min(steps, degree + 1))]
+            known = {length: of_layer(low, self.layer(index, length)) for length in places}
+            yield layer, _summed(known, start, steps, stride, degree)
 
     def _line(self, low: Any, high: Any, length: int) -> Any:
         return _line(low, high, self.lengths, length)
@@ -120,10 +113,19 @@ def grow(traced: Callable[[int], LayerGraph], along: str, lengths: tuple[int, in
     return found
 
 
+def _summed(known: dict[int, Totals], start: int, steps: int, stride: int, degree: int) -> Totals:
+    """Each total over all steps, from those at the first few."""
+
+    def total(name: str) -> int:
+        return series(lambda length: getattr(known[length], name), start, steps, stride, degree)
+
+    return Totals(**{item.name: total(item.name) for item in fields(Totals)})
+
+
 def _check(make: Callable[[], Any], expected: Any, what: str, length: int) -> None:
     try:
         made = make()
-    except _Crooked as error:
+    except _CrookedError as error:
         raise ModelError(f"{what}: {error}") from error
     if made != expected:
         raise ModelError(f"{what}: at {length} it is {expected}, and the line through the other two says {made}")
@@ -143,11 +145,11 @@ def _names(known: dict[int, str], along: str) -> Callable[[int], str]:
 
 
 def _line(low: Any, high: Any, lengths: tuple[int, int], length: int) -> Any:
-    """``low`` at the first length and ``high`` at the second, at another: whole numbers on their line, all else equal."""
+    """``low`` at the first length and ``high`` at the second, at another: numbers on their line, all else equal."""
     if low == high:
         return low
     if type(low) is not type(high):
-        raise _Crooked(f"{low!r} becomes {high!r}")
+        raise _CrookedError(f"{low!r} becomes {high!r}")
     if is_dataclass(low):
         changed = {
             item.name: _line(getattr(low, item.name), getattr(high, item.name), lengths, length) for item in fields(low)
@@ -155,14 +157,14 @@ def _line(low: Any, high: Any, lengths: tuple[int, int], length: int) -> Any:
         return replace(low, **changed)  # type: ignore[type-var]
     if isinstance(low, tuple):
         if len(low) != len(high):
-            raise _Crooked(f"{low} becomes {high}")
+            raise _CrookedError(f"{low} becomes {high}")
         return tuple(_line(one, two, lengths, length) for one, two in zip(low, high, strict=True))
     if type(low) is int:
         rise, run = (high - low) * (length - lengths[0]), lengths[1] - lengths[0]
         if rise % run:
-            raise _Crooked(f"{low} and {high} have no whole number at {length} between them")
+            raise _CrookedError(f"{low} and {high} have no whole number at {length} between them")
         return low + rise // run
-    raise _Crooked(f"{low!r} becomes {high!r}")
+    raise _CrookedError(f"{low!r} becomes {high!r}")
 
 
 def _degree(low: Layer, high: Layer) -> int:

@@ -46,7 +46,9 @@ def quantized_weights(graph: LayerGraph, stored: str) -> LayerGraph:
         old = tensors[name]
         groups = 1 if stored == "int8" else -(-shape[1] // GROUP)
         if shape[1] * bits % 8:
-            raise MmworkloadError(f"{graph.model}: rows of {shape[1]} weights of '{name}' do not fill bytes as {stored}")
+            raise MmworkloadError(
+                f"{graph.model}: rows of {shape[1]} weights of '{name}' do not fill bytes as {stored}"
+            )
         tensors[name] = replace(old, dtype=stored, bits=bits)
         # With four bits an offset stands beside each scale.
         width = groups if stored == "int8" else 2 * groups
@@ -141,7 +143,5 @@ def _weight_operands(layer: Layer) -> list[Operand]:
 def _with_bits(work: Work, which: str, bits: int) -> Work:
     """``work`` with the operands of that role, or the operand of that name, stored in other bits."""
     problem: Problem = work.problem
-    operands = tuple(
-        replace(item, bits=bits) if which in (item.role, item.name) else item for item in problem.operands
-    )
+    operands = tuple(replace(item, bits=bits) if which in (item.role, item.name) else item for item in problem.operands)
     return replace(work, problem=replace(problem, operands=operands))

@@ -94,9 +94,7 @@ class _Traces:
             low = max(low, SHORTEST)
             high = max(high, low + 2)
             middle = (low + high) // 2
-            self.known[key] = grow(
-                lambda length: self.graph(run, {run.along: length}), run.along, (low, high, middle)
-            )
+            self.known[key] = grow(lambda length: self.graph(run, {run.along: length}), run.along, (low, high, middle))
         return Steps(run.name, self.known[key], run.start, run.steps, run.stride)
 
     def graph(self, run: Run, more: dict[str, int]) -> LayerGraph:

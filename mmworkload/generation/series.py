@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import comb
 
 
@@ -16,7 +17,7 @@ def series(value: Callable[[int], int], start: int, steps: int, stride: int = 1,
     total = 0
     for order in range(len(found)):
         total += found[0] * comb(steps, order + 1)
-        found = [after - before for before, after in zip(found, found[1:], strict=False)]
+        found = [after - before for before, after in pairwise(found)]
     return total
 
 
@@ -28,7 +29,7 @@ def hats(steps: int, points: int) -> dict[int, float]:
     points = max(2, points)
     places = sorted({round(index * (steps - 1) / (points - 1)) for index in range(points)})
     weights = dict.fromkeys(places, 0.0)
-    for low, high in zip(places, places[1:], strict=False):
+    for low, high in pairwise(places):
         # A step at the fraction f of the way gives 1 - f to the low end and f to the high one.
         span = high - low
         weights[low] += (span + 1) / 2

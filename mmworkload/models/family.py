@@ -237,5 +237,5 @@ class Family:
                 f"{family}/{name} is a generation of several graphs, which can be shown, simulated and exported; here"
                 f" one graph is needed. Take one of its parts, such as {family}/{self.variants[0].name}"
             )
-        known = (*self.variants, *self.generations)
-        raise UnknownNameError("variant", f"{family}/{name}", [f"{family}/{item.name}" for item in known])
+        known = [item.name for item in self.variants] + [item.name for item in self.generations]
+        raise UnknownNameError("variant", f"{family}/{name}", [f"{family}/{item}" for item in known])

@@ -104,8 +104,9 @@ def add(
 
 @dataclass(frozen=True)
 class Verified:
-    """One row against a new run: ``difference`` is the relative difference of cycles or energy, whichever is larger,
-    of which ``allowed`` is none when the versions are the same; None with a ``reason`` without a new answer."""
+    """One row against a new run: ``difference`` is the relative difference of cycles or of a component's energy,
+    whichever is largest, of which ``allowed`` is none when the versions are the same; None with a ``reason`` without a
+    new answer."""
 
     key: str
     arch: str
@@ -133,11 +134,14 @@ def verify(
             continue
         recorded = row.estimate(pack.simulator, pack.version)
         raw = again.cycles if again.floored_from is None else again.floored_from
-        pairs = [(recorded.cycles, raw), (recorded.total_energy_j, again.total_energy_j)]
+        # By component: a sum would depend on their order in the last digit.
+        pairs = [(recorded.cycles, raw)]
+        for name in {*recorded.energy_j, *again.energy_j}:
+            pairs.append((recorded.energy_j.get(name, 0.0), again.energy_j.get(name, 0.0)))
         yield replace(plain, difference=max(_relative(a, b) for a, b in pairs))
 
 
-def _relative(recorded: float | None, again: float | None) -> float:
-    if recorded is None or again is None:
-        return 0.0 if recorded == again else float("inf")
-    return abs(again - recorded) / recorded if recorded else float(again != recorded)
+def _relative(recorded: float, again: float) -> float:
+    if recorded == again:
+        return 0.0
+    return abs(again - recorded) / recorded if recorded else float("inf")

@@ -114,7 +114,8 @@ def roofline(name: str, points: Sequence[Point], roof: Architecture | None, what
     present = [item for item in points if item.operations and item.bytes and item.seconds > 0]
     if not present:
         return None
-    stages = list(dict.fromkeys(item.stage for item in present))
+    # Of all layers, so that a stage has one colour in every figure.
+    stages = list(dict.fromkeys(item.stage for item in points))
     with style(name):
         figure, axes = _figure(3.9)
         intensities = [item.operations / item.bytes for item in present]
@@ -137,7 +138,8 @@ def roofline(name: str, points: Sequence[Point], roof: Architecture | None, what
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("operations per byte (each tensor once)")
         axes.set_ylabel("reached")
-        looks = [(stages.index(stage) % len(STAGES), stage or "(none)") for stage in stages]
+        used = {item.stage for item in present}
+        looks = [(index % len(STAGES), stage or "(none)") for index, stage in enumerate(stages) if stage in used]
         _legend(figure, [(stage, STAGES[look], _MARKERS[look]) for look, stage in looks])
         spoken = f"Roofline of {len(present)} layers, {what}. Point at a mark for its layer."
         return _tips(inline(figure, name, spoken), name, stages, tips)
@@ -161,7 +163,10 @@ def _roof(axes: Axes, roof: Architecture, low: float, high: float) -> None:
 
 def _marks(axes: Axes, stages: Sequence[str], points: Sequence[tuple[str, float, float]]) -> None:
     """Marks by stage, each stage one group of the drawing; ``points`` are (stage, x, y)."""
+    drawn = {stage for stage, _, _ in points}
     for index, stage in enumerate(stages):
+        if stage not in drawn:
+            continue
         look = index % len(STAGES)
         axes.plot(
             [x for own, x, _ in points if own == stage],
@@ -178,7 +183,10 @@ def _marks(axes: Axes, stages: Sequence[str], points: Sequence[tuple[str, float,
 
 def _tips(svg: str, name: str, stages: Sequence[str], tips: Sequence[tuple[str, str]]) -> str:
     """A title for every mark that :func:`_marks` drew, in the same order; ``tips`` are (stage, text)."""
+    present = {stage for stage, _ in tips}
     for index, stage in enumerate(stages):
+        if stage not in present:
+            continue
         start = svg.index(f'<g id="{name}-stage-{index}">')
         stop = svg.index("</g>", start)
         texts = iter([text for own, text in tips if own == stage])

@@ -19,6 +19,7 @@ Nothing is evaluated as code: the grammar is one regular expression.
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -117,10 +118,11 @@ class Condition:
         """How far ``value`` is from meeting it, relative to the bound; zero or less when it does."""
         if self.holds(value):
             return 0.0
+        if math.isnan(value):
+            return math.inf
         scale = abs(self.bound) or 1.0
-        # What is equal violates a strict bound, and so does what is not a number.
-        distance = abs(value - self.bound) / scale
-        return distance if distance > 0 else 1e-12
+        # What is equal violates a strict bound.
+        return max(abs(value - self.bound) / scale, 1e-12)
 
 
 def figure(term: Term, mix: Mapping[str, Any], workloads: Mapping[str, Mapping[str, Any]]) -> Any:

@@ -10,6 +10,7 @@ import queue
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mmworkload.errors import SimulationError, UnavailableError
 from mmworkload.simulating.cache import CRASH, ERROR, Failure
 from mmworkload.simulating.estimate import Estimate, Job
-from mmworkload.simulating.workers import WorkerPool
+from mmworkload.simulating.workers import WorkerPool, _StoppedError, _Worker
 
 if TYPE_CHECKING:
     import distributed
 
 Answer = tuple[int, Estimate | Failure]
+_STARTS = 5
 # How workers.py reports a worker, or its guardian, that was killed; the tool's own crashes have other signals.
 _KILLED = re.compile(r"the worker ended[^(]*\((signal SIGKILL|exit code -9)\)")
 
@@ -50,22 +52,12 @@ class Executor(Protocol):
         """Waits for an answer; (number of the job, answer). Raises SimulationError when no worker can be had."""
 
 
-class _Feed(queue.SimpleQueue[Any]):
-    """Jobs that are still to come: an empty queue is waited for, and None ends a worker."""
-
-    def get_nowait(self) -> Any:
-        item = self.get()
-        if item is None:
-            raise queue.Empty
-        return item
-
-
 class LocalExecutor(WorkerPool):
     """Worker processes that stay between jobs; each has its time limit, and they end with this process."""
 
     def __enter__(self) -> LocalExecutor:
         super().__enter__()
-        self._feed: _Feed = _Feed()
+        self._feed: queue.SimpleQueue[tuple[int, Job] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Answer | BaseException] = queue.SimpleQueue()
         self._submitted = 0
         return self
@@ -73,23 +65,19 @@ class LocalExecutor(WorkerPool):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while True:  # what nobody has begun is not begun any more
-            try:
-                queue.SimpleQueue.get(self._feed, block=False)
-            except queue.Empty:
-                break
+        with suppress(queue.Empty):  # what nobody has begun is not begun any more
+            while True:
+                self._feed.get_nowait()
         for _ in self._threads:
             self._feed.put(None)
         super().__exit__(kind, error, trace)
 
     def submit(self, number: int, job: Job) -> None:
-        if len(self._threads) < min(self.workers, self._submitted + 1):
-            thread = threading.Thread(
-                target=self._work, args=(len(self._threads), self._feed, self._answers), daemon=True
-            )
+        self._submitted += 1
+        if len(self._threads) < min(self.workers, self._submitted):
+            thread = threading.Thread(target=self._serve, args=(len(self._threads),), daemon=True)
             self._threads.append(thread)
             thread.start()
-        self._submitted += 1
         self._feed.put((number, job))
 
     def next(self) -> Answer:
@@ -97,6 +85,35 @@ class LocalExecutor(WorkerPool):
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    def _serve(self, number: int) -> None:
+        """One worker after another, started and ended by this one thread, as :meth:`WorkerPool._work` does it; but it
+        waits for jobs, and somebody may kill a worker that is only starting."""
+        worker: _Worker | None = None
+        try:
+            while (item := self._feed.get()) is not None:
+                position, job = item
+                result: Estimate | Failure | None = None
+                while result is None:
+                    worker = worker or self._started(number)
+                    result = worker.run(job)
+                    if not worker.alive:
+                        worker = None
+                self._answers.put((position, result))
+        except _StoppedError:
+            return
+        except BaseException as error:
+            self._answers.put(error)
+        finally:
+            if worker is not None:
+                worker.close()
+
+    def _started(self, number: int) -> _Worker:
+        """A worker. SimulationError when it does not come up again and again."""
+        for _ in range(_STARTS - 1):
+            with suppress(SimulationError):
+                return _Worker(self._root, number, self._stopped)
+        return _Worker(self._root, number, self._stopped)
 
 
 class DaskExecutor:

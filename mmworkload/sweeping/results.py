@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 FEASIBLE = "feasible"
+_WORTH = 0.001
+"""By how much a stage has to be better on another design for that to count."""
 _FIGURES = (*SUMS, "cycles", "utilization")
 
 
@@ -227,6 +229,9 @@ def heterogeneous(results: Results, metric: str) -> Heterogeneous | None:
     chosen = costs.idxmin()
     whole = costs.sum(axis=1)
     single = str(whole.idxmin())
+    # Another accelerator has to be worth it.
+    chosen[costs.loc[single] <= costs.min() * (1 + _WORTH)] = single
+    joined = sum(float(costs.loc[str(design), str(stage)]) for stage, design in chosen.items())
     area = found.set_index("design")["area_mm2"]
     batch = min((item for item in results.spec.batches if item is not None), default=None)
     return Heterogeneous(
@@ -235,7 +240,7 @@ def heterogeneous(results: Results, metric: str) -> Heterogeneous | None:
         stages={str(stage): str(design) for stage, design in chosen.items()},
         single_design=single,
         single=float(whole[single]),
-        joined=float(costs.min().sum()),
+        joined=joined,
         single_area_mm2=float(area[single]),
         joined_area_mm2=float(area[list(dict.fromkeys(chosen))].sum()),
     )

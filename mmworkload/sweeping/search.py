@@ -42,7 +42,7 @@ class Search:
             if not self._study.get_trials(deepcopy=False):
                 # A study that was lost is made again from what is kept: asked for once more, and told at once.
                 for point in points:
-                    self._study.enqueue_trial({axis.name: _parameter(axis, point) for axis in space.axes})
+                    self._study.enqueue_trial({axis.name: _parameter(axis, point) for axis in space.varied})
         self._take_up()
 
     def batches(self) -> Iterator[list[Design]]:
@@ -80,9 +80,13 @@ class Search:
         return designs if self._space.size is None else min(designs, self._space.size)
 
     def _design(self, trial: optuna.Trial) -> Design:
-        point = {axis.name: _suggested(trial, axis) for axis in self._space.axes}
+        point = {axis.name: _suggested(trial, axis) for axis in self._space.varied}
         # Designs are numbered as they are first asked for; a trial that is taken up again keeps its number.
-        return self._space.design(trial.number, point)
+        return self._space.design(trial.number, self._whole(point))
+
+    def _whole(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """With the axes that have one value, which Optuna does not see."""
+        return {axis.name: axis.values[0] for axis in self._space.axes if len(axis.values) == 1} | dict(point)
 
     def _close(self, trial: optuna.Trial, design: str) -> None:
         if design not in self._known:
@@ -101,11 +105,11 @@ class Search:
 
         with _quiet():
             for old in self._study.get_trials(deepcopy=False, states=(_states().RUNNING,)):
-                if set(old.params) != {axis.name for axis in self._space.axes}:
+                if set(old.params) != {axis.name for axis in self._space.varied}:
                     self._study.tell(old.number, state=_states().FAIL)
                     continue
-                point = {axis.name: _value(axis, old.params[axis.name]) for axis in self._space.axes}
-                design = self._space.design(old.number, point)
+                point = {axis.name: _value(axis, old.params[axis.name]) for axis in self._space.varied}
+                design = self._space.design(old.number, self._whole(point))
                 if design.id in self._known:
                     self._close(optuna.Trial(self._study, old._trial_id), design.id)
                 else:
@@ -184,10 +188,8 @@ def _value(axis: Axis, parameter: Any) -> Any:
 
 
 def _parameter(axis: Axis, point: Mapping[str, Any]) -> Any:
-    """The inverse of :func:`_value`; an axis with one value is not in the point."""
-    if not axis.values:
-        return point[axis.name]
-    return axis.values.index(point[axis.name]) if axis.name in point else 0
+    """The inverse of :func:`_value`."""
+    return axis.values.index(point[axis.name]) if axis.values else point[axis.name]
 
 
 def _ordered(axis: Axis) -> bool:

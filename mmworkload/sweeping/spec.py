@@ -5,15 +5,23 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mmworkload.errors import FormatError, MmworkloadError
 from mmworkload.sweeping.conditions import Condition, Term
 
-Number = int | float
 Value = bool | int | float | str | list[str]
 METHODS = ("grid", "random", "tpe", "nsga2")
 # A metric of one workload, unquoted: YAML takes its bracket for the end of a list.
@@ -42,17 +50,25 @@ class Range(_Strict):
         return self
 
 
+def _kind(given: Any) -> str:
+    return "<range>" if isinstance(given, dict | Range) else "<values>"
+
+
+# One of the two, so that a mistake is reported of the one that was meant.
+Values = Annotated[Annotated[list[Value], Tag("<values>")] | Annotated[Range, Tag("<range>")], Discriminator(_kind)]
+
+
 class Hardware(_Strict):
     """The architecture, or several to compare (also systems, ``encoder/image=nvdla_like,*=eyeriss_like``), and what is
     set in it: path to values. ``estimator`` says who estimates stale energies (:mod:`mmworkload.overriding`)."""
 
     base: str | list[str]
-    set: dict[str, list[Value] | Range] = {}
+    set: dict[str, Values] = {}
     estimator: Literal["auto", "accelergy", "law"] = "auto"
 
     @field_validator("set")
     @classmethod
-    def _some_values(cls, value: dict[str, list[Value] | Range]) -> dict[str, list[Value] | Range]:
+    def _some_values(cls, value: dict[str, Values]) -> dict[str, Values]:
         for path, values in value.items():
             if isinstance(values, list) and not values:
                 raise ValueError(f"{path}: give at least one value")
@@ -191,7 +207,7 @@ def from_dict(data: Any, where: str = "sweep") -> SweepSpec:
 
 
 def _is_type(part: str) -> bool:
-    return part in ("str", "int", "float", "bool", "Range") or part.startswith(("list[", "function-"))
+    return part in ("str", "int", "float", "bool") or part.startswith(("list[", "<"))
 
 
 def _as_value_error(parse: Any, text: str) -> None:

@@ -47,7 +47,13 @@ def tracer(make: Callable[[], nn.Module], *inputs: Callable[[int], InputSpec]) -
     def traced(length: int) -> LayerGraph:
         specs = tuple(spec(length) for spec in inputs)
         model = Model(
-            f"toy?length={length}", "toy", 1, "float32", lambda device: (make(), synthesize(specs)), specs, {"*": "head"}
+            f"toy?length={length}",
+            "toy",
+            1,
+            "float32",
+            lambda device: (make(), synthesize(specs)),
+            specs,
+            {"*": "head"},
         )
         return trace_model(model).graph
 
@@ -120,7 +126,13 @@ def test_sampled_lengths_stand_for_all_steps(growing: Growing) -> None:
     made = Generation("toy", (Once("first", attend()(4)), Steps("decode", growing, 4, 100)), ("a note",))
     sampled = made.sampled(3)
     counts = {part.name: part.count for part in sampled.workload.parts}
-    assert counts == {"first": 1.0, "decode at 4": 25.5, "decode at 54": 49.5, "decode at 103": 25.0, "decode at 29": 0.0}
+    assert counts == {
+        "first": 1.0,
+        "decode at 4": 25.5,
+        "decode at 54": 49.5,
+        "decode at 103": 25.0,
+        "decode at 29": 0.0,
+    }
     assert sampled.workload.total_macs == made.totals.macs
     assert all("a note" in part.graph.notes for part in sampled.workload.parts)
     (held,) = sampled.held_out

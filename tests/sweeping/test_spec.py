@@ -98,7 +98,7 @@ def test_a_mistake_in_an_axis_is_one_line_with_its_place(given: Any, message: st
         ({"arch": {"base": "eyeris_like"}}, "arch.base: unknown architecture 'eyeris_like'. Did you mean eyeriss_like"),
         (
             {"arch": {"base": "eyeriss_like", "set": {"levels.glb.size": [1]}}},
-            "arch.set.levels.glb.size: eyeriss_like has no parameter 'levels.glb.size'. Did you mean levels.glb.size_kib",
+            "arch.set.levels.glb.size: eyeriss_like has no parameter 'levels.glb.size'. Did you mean",
         ),
         (
             {"workloads": {"transfusor": 1}},
@@ -192,7 +192,7 @@ def test_a_constraint_holds_or_is_violated(text: str, value: float, holds: bool)
     condition = Condition.parse(text)
 
     assert condition.holds(value) is holds
-    assert (condition.violation(value) > 0) is (not holds and value == value)
+    assert (condition.violation(value) > 0) is not holds
     assert Condition.parse(str(condition)) == condition
 
 

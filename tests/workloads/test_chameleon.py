@@ -1,4 +1,4 @@
-"""Chameleon: totals by hand, phases that agree with transformers' own forward, the image tokenizer, and text to image."""
+"""Chameleon: totals by hand, phases that agree with transformers' own forward, images, and text to image."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from mmworkload.workloads.chameleon import vq
 from mmworkload.workloads.chameleon.networks import IMAGE_WORDS, Builder, chameleon
 from mmworkload.workloads.chameleon.sizes import SIZES, Size
 
-SMALL = {
-    post: Size(32, 48, 2, 4, 2 if post else 4, post, vocabulary=8704, positions=64) for post in (False, True)
-}
+SMALL = {post: Size(32, 48, 2, 4, 2 if post else 4, post, vocabulary=8704, positions=64) for post in (False, True)}
 
 
 @cache
@@ -33,9 +31,12 @@ def traced(name: str) -> LayerGraph:
 
 def traced_module(module: nn.Module, inputs: dict[str, torch.Tensor]) -> LayerGraph:
     specs = tuple(
-        InputSpec(key, tuple(item.shape), str(item.dtype).removeprefix("torch."), high=2) for key, item in inputs.items()
+        InputSpec(key, tuple(item.shape), str(item.dtype).removeprefix("torch."), high=2)
+        for key, item in inputs.items()
     )
-    model = Model("small", "small", 1, "float32", lambda device: (module.to("meta"), synthesize(specs)), specs, {"*": "head"})
+    model = Model(
+        "small", "small", 1, "float32", lambda device: (module.to("meta"), synthesize(specs)), specs, {"*": "head"}
+    )
     return require_known(trace_model(model).graph)
 
 
@@ -49,7 +50,9 @@ def test_every_step_gives_the_logits_and_shapes_of_transformers_own_forward(post
     reference = chameleon(size, 2).eval()
     # The names of image tokens, as the released vocabulary has them: transformers forbids them in a text.
     letters = "ABCDEFGHIJ"
-    spelled = {"IMGIMG" + "".join(letters[int(digit)] for digit in f"{code:04d}") + "Z": code + 4 for code in range(8192)}
+    spelled = {
+        "IMGIMG" + "".join(letters[int(digit)] for digit in f"{code:04d}") + "Z": code + 4 for code in range(8192)
+    }
     mapping = reference.model.vocabulary_mapping
     mapping.vocab_map = {"<image>": 8700, **spelled}
     mapping.__dict__.pop("image_tokens", None)
@@ -70,7 +73,7 @@ def test_every_step_gives_the_logits_and_shapes_of_transformers_own_forward(post
         return chosen
 
     chosen = run(0, tokens)
-    for start in (5, 6, 7):
+    for start in (5, 6):
         tokens = torch.cat([tokens, chosen[:, None]], dim=1)
         chosen = run(start, chosen[:, None])
 
@@ -180,7 +183,7 @@ def test_the_whole_models_have_the_published_parameters(name: str, params: int) 
 def test_text_to_image_over_1024_steps_is_the_exact_sum() -> None:
     """The closed sum is that of graphs traced at lengths that were not used to fit it."""
     made = generation("chameleon/7b-text-to-image?layers=1")
-    prefill, decode, image = made.phases
+    decode = made.phases[1]
     assert [phase.runs for phase in made.phases] == [1, 1024, 1]
     used = decode.growing.lengths  # type: ignore[union-attr]
     for cached in (100, 777, 1000):
@@ -209,4 +212,8 @@ def test_every_task_of_the_paper_is_there_under_its_name() -> None:
     found = family.generation("7b")
     assert found is not None
     runs = found.runs(image_size=512, text=32, steps=12, layers=32)
-    assert [(run.name, run.steps, run.start) for run in runs] == [("image encoder", 1, 0), ("prefill", 1, 0), ("decode", 12, 1056)]
+    assert [(run.name, run.steps, run.start) for run in runs] == [
+        ("image encoder", 1, 0),
+        ("prefill", 1, 0),
+        ("decode", 12, 1056),
+    ]

@@ -218,9 +218,7 @@ def test_every_layer_has_a_category_of_the_paper() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "params", "gigas"), [("7b", 6_738_546_688, 7040.6), ("34b", 33_743_970_304, 35109.2)]
-)
+@pytest.mark.parametrize(("name", "params", "gigas"), [("7b", 6_738_546_688, 7040.6), ("34b", 33_743_970_304, 35109.2)])
 def test_the_whole_models_have_the_published_parameters(name: str, params: int, gigas: float) -> None:
     graph = traced(f"codellama/{name}-prefill?logits=all")
     assert graph.built_params == graph.total_params == params
@@ -252,9 +250,7 @@ def test_a_generation_is_the_sum_of_its_traced_steps() -> None:
 
 def test_layerskip_runs_drafts_and_one_verification_a_round() -> None:
     size = SIZES["7b"]
-    made = generation(
-        "codellama/7b-layerskip?layers=4&exit_block=1&drafted=2&accepted=1&prompt=8&steps=7"
-    )
+    made = generation("codellama/7b-layerskip?layers=4&exit_block=1&drafted=2&accepted=1&prompt=8&steps=7")
     found = {name: totals.macs for name, totals in made.by_phase().items()}
     # Two tokens a round, so four rounds for seven tokens.
     starts = range(8, 16, 2)

@@ -1,8 +1,8 @@
 """Decoder-only transformers of transformers, one phase of a generation at a time, with their caches in the open.
 
-Keys and values of all blocks are two inputs, [blocks, rows, key-value heads, length, head width], that a phase writes in
-place: a pass over ``n`` tokens behind ``start`` others fills the places ``start`` to ``start + n``. Grouped heads keep
-their number, and a causal pass says so instead of building a mask.
+Keys and values of all blocks are two inputs, [blocks, rows, key-value heads, length, head width], that a phase writes
+in place: a pass over ``n`` tokens behind ``start`` others fills the places ``start`` to ``start + n``. Grouped heads
+keep their number, and a causal pass says so instead of building a mask.
 """
 
 from __future__ import annotations
@@ -122,9 +122,13 @@ class Decoder(nn.Module):
     forbidden: words that are never chosen.
     """
 
+    model: Any
+    lm_head: Any
+    forbidden: torch.Tensor | None
+
     def __init__(
         self,
-        network: nn.Module,
+        network: Any,
         start: int,
         *,
         blocks: tuple[int, int] | None = None,
@@ -191,7 +195,7 @@ class Verify(Decoder):
     the last token catches up, then the other blocks run on all of them.
     """
 
-    def __init__(self, network: nn.Module, start: int, drafted: int, exit_block: int) -> None:
+    def __init__(self, network: Any, start: int, drafted: int, exit_block: int) -> None:
         super().__init__(network, start, every=True)
         self.drafted, self.exit_block = drafted, exit_block
 

@@ -20,7 +20,9 @@ NOTE = "The next token is the most likely one; the paper draws it at random from
 
 SIDE = Parameter(512, "height and width of the image", low=32, high=4096, step=PATCH)
 OUTPUT = Parameter("text", "what is generated: words of the other kind are forbidden", choices=("text", "image"))
-GUIDANCE = Parameter("off", "classifier-free guidance: each sample with and without its condition", choices=("off", "on"))
+GUIDANCE = Parameter(
+    "off", "classifier-free guidance: each sample with and without its condition", choices=("off", "on")
+)
 
 
 def _networks() -> Any:
@@ -151,7 +153,7 @@ FAMILY = Family(
             lambda batch, image_size: (InputSpec("image", (batch, 3, image_size, image_size)),),
             {"*": "encoder/image"},
             parameters={"image_size": SIDE},
-            notes="What training alone reads, the loss of the codebook, runs in inference too: transformers computes it.",
+            notes="The loss of the codebook, which training alone reads, runs in inference too.",
         ),
         Variant(
             "image-decoder",

@@ -92,6 +92,8 @@ class Decoder(nn.Module):
 class ImageEncoder(nn.Module):
     """Pixels [N, 3, side, side] to the words of an image [N, (side / 16)^2]."""
 
+    words: torch.Tensor
+
     def __init__(self, config: ChameleonVQVAEConfig) -> None:
         super().__init__()
         self.vqmodel = ChameleonVQVAE(config)
@@ -108,6 +110,8 @@ class ImageEncoder(nn.Module):
 
 class ImageDecoder(nn.Module):
     """The words of an image [N, (side / 16)^2] to pixels [N, 3, side, side]."""
+
+    codes: torch.Tensor
 
     def __init__(self, config: ChameleonVQVAEConfig, side: int, vocabulary: int) -> None:
         super().__init__()

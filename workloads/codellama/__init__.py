@@ -129,9 +129,7 @@ def generations(name: str, size: Size) -> tuple[Generating, ...]:
             Run("decode", f"{name}-decode", more, along="cached", start=prompt, steps=steps),
         )
 
-    def skipping(
-        prompt: int, steps: int, drafted: int, accepted: int, exit_block: int, layers: int
-    ) -> tuple[Run, ...]:
+    def skipping(prompt: int, steps: int, drafted: int, accepted: int, exit_block: int, layers: int) -> tuple[Run, ...]:
         more = {"exit_block": exit_block, "layers": layers}
         kept = min(accepted, drafted) + 1
         rounds = -(-steps // kept)
@@ -156,7 +154,9 @@ def generations(name: str, size: Size) -> tuple[Generating, ...]:
             skipping,
             {
                 "prompt": prompt,
-                "steps": Parameter(128, "tokens after the prefill's; the last round may give more", high=size.positions),
+                "steps": Parameter(
+                    128, "tokens after the prefill's; the last round may give more", high=size.positions
+                ),
                 "drafted": Parameter(4, "tokens of a draft", high=64),
                 "accepted": Parameter(3, "drafted tokens that each round keeps, besides its own one", low=0, high=64),
                 "exit_block": Parameter(size.layers // 4, "blocks that draft", high=255),

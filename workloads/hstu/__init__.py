@@ -73,7 +73,9 @@ def _ranking(name: str, size: Size) -> Variant:
         parameters={
             **_parameters(size),
             "output": Parameter(
-                "joined", "what leaves a block: gates, attention and their product, or the product", choices=("joined", "gated")
+                "joined",
+                "what leaves a block: gates, attention and their product, or the product",
+                choices=("joined", "gated"),
             ),
         },
         notes=NOTE,

@@ -1,7 +1,7 @@
 """HSTU: hierarchical sequential transduction units (Zhai et al., Actions speak louder than words, ICML 2024).
 
-A block turns its input into gates, values, queries and keys at once, attends without a softmax, and gates what it finds.
-Sequences are padded to one length: the jagged form of the public code needs operators that are not in torch.
+A block turns its input into gates, values, queries and keys at once, attends without a softmax, and gates what
+it finds. Sequences are padded to one length: the jagged form of the public code needs operators that are not in torch.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from mmworkload.workloads.hstu.sizes import BUCKETS, Size
 
 class Bias(nn.Module):
     """Attention bias [N, L, L] by the distance of two places and by the logarithm of the time between them."""
+
+    distance: torch.Tensor
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -32,15 +34,15 @@ class Bias(nn.Module):
 class PointwiseAttention(nn.Module):
     """``silu(q k^T + bias) / length`` under a causal mask, times the values; [N, L, heads, width] each."""
 
+    mask: torch.Tensor
+
     def __init__(self, length: int) -> None:
         super().__init__()
         self.length = length
         mask = torch.ones(length, length, device="cpu").tril()
         self.register_buffer("mask", mask.to(torch.empty(0).device), persistent=False)
 
-    def forward(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         scores = torch.einsum("nlhd,nmhd->nhlm", q, k)
         if bias is not None:
             scores = scores + bias[:, None]

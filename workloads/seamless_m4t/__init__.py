@@ -67,7 +67,9 @@ def variants(version: str) -> tuple[Variant, ...]:
     def network() -> Any:
         return _networks().seamless(version)
 
-    def variant(name: str, build: Any, inputs: Any, stages: dict[str, str], notes: str = "", **more: Parameter) -> Variant:
+    def variant(
+        name: str, build: Any, inputs: Any, stages: dict[str, str], notes: str = "", **more: Parameter
+    ) -> Variant:
         return Variant(
             f"{version}-{name}",
             f"{PAPER}; SeamlessM4T large {version}",

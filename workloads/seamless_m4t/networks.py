@@ -7,7 +7,6 @@ the fixed length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,11 +29,11 @@ MODELS: dict[str, tuple[Any, Any]] = {
 }
 
 
-def seamless(version: str, **sizes: Any) -> nn.Module:
+def seamless(version: str, **sizes: Any) -> Any:
     """The large model of a version; ``sizes`` replace values of its configuration."""
     config, model = MODELS[version]
     with quiet():
-        found: nn.Module = model(config(attn_implementation=ATTENTION, **sizes))
+        found: Any = model(config(attn_implementation=ATTENTION, **sizes))
     return found
 
 
@@ -43,16 +42,19 @@ class BothCaches(EncoderDecoderCache):
 
     def __init__(self, own: Caches, keys: torch.Tensor, values: torch.Tensor, complete: bool) -> None:
         self.self_attention_cache = own
-        self.cross_attention_cache: Any = Caches(keys, values, 0)
+        cross: Any = Caches(keys, values, 0)
         pairs = zip(keys.unbind(), values.unbind(), strict=True) if complete else ()
-        self.cross_attention_cache.layers = [SimpleNamespace(keys=key, values=value) for key, value in pairs]
+        cross.layers = [SimpleNamespace(keys=key, values=value) for key, value in pairs]
+        self.cross_attention_cache = cross
         self.is_updated = dict.fromkeys(range(len(keys)), complete)
 
 
 class SpeechEncoder(nn.Module):
     """Filter banks [N, frames, 160], two frames of 10 ms side by side, to states [N, frames / 8, width]."""
 
-    def __init__(self, network: nn.Module) -> None:
+    network: Any
+
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 
@@ -63,7 +65,9 @@ class SpeechEncoder(nn.Module):
 class TextEncoder(nn.Module):
     """Tokens [N, n] to states [N, n, width]."""
 
-    def __init__(self, network: nn.Module) -> None:
+    network: Any
+
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 
@@ -74,12 +78,14 @@ class TextEncoder(nn.Module):
 class _DecoderPhase(nn.Module):
     """One pass of a decoder with its head. ``unit``: that of the text-to-unit model."""
 
-    def __init__(self, network: nn.Module, start: int, *, unit: bool) -> None:
+    network: Any
+
+    def __init__(self, network: Any, start: int, *, unit: bool) -> None:
         super().__init__()
         self.network, self.start, self.unit = network, start, unit
 
     @property
-    def parts(self) -> tuple[nn.Module, nn.Module]:
+    def parts(self) -> tuple[Any, Any]:
         if self.unit:
             return self.network.t2u_model.model.decoder, self.network.t2u_model.lm_head
         return self.network.text_decoder, self.network.lm_head
@@ -103,7 +109,7 @@ class _DecoderPhase(nn.Module):
 class DecoderPrefill(_DecoderPhase):
     """The first tokens [rows, n] and what the encoder gave, [rows, source, width]: fills all four caches."""
 
-    def __init__(self, network: nn.Module, *, unit: bool, head: bool) -> None:
+    def __init__(self, network: Any, *, unit: bool, head: bool) -> None:
         super().__init__(network, 0, unit=unit)
         self.scoring = Scoring(guided=False) if head else None
 
@@ -126,7 +132,7 @@ class DecoderPrefill(_DecoderPhase):
 class DecoderStep(_DecoderPhase):
     """One token more, [rows, 1], with ``start`` in the cache; with beams the caches come back in their new order."""
 
-    def __init__(self, network: nn.Module, start: int, *, unit: bool, beams: int) -> None:
+    def __init__(self, network: Any, start: int, *, unit: bool, beams: int) -> None:
         super().__init__(network, start, unit=unit)
         self.scoring = BeamScoring(beams) if beams > 1 else Scoring(guided=False)
         self.reorder = Reorder() if beams > 1 else None
@@ -151,7 +157,9 @@ class DecoderStep(_DecoderPhase):
 class UnitEncoder(nn.Module):
     """The text-to-unit model's encoder: states of the text decoder [N, n, width] to states."""
 
-    def __init__(self, network: nn.Module) -> None:
+    network: Any
+
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 
@@ -160,7 +168,8 @@ class UnitEncoder(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Each row as often as its count says, up to ``length`` rows: [N, n, width] and counts [N, n] to [N, length, width].
+    """Each row as often as its count says, up to ``length`` rows: [N, n, width] and counts [N, n] to
+    [N, length, width].
 
     Rows behind the sum of the counts repeat the last one.
     """
@@ -188,7 +197,9 @@ class Units(nn.Module):
     units [N, u].
     """
 
-    def __init__(self, network: nn.Module, characters: int, units: int) -> None:
+    network: Any
+
+    def __init__(self, network: Any, characters: int, units: int) -> None:
         super().__init__()
         self.network = network
         self.to_characters, self.to_units = Upsample(characters), Upsample(units)
@@ -210,7 +221,9 @@ class Units(nn.Module):
 class Vocoder(nn.Module):
     """Units [N, u], a speaker and a language [N, 1] each, to a waveform [N, 320 frames] at 16 kHz."""
 
-    def __init__(self, network: nn.Module, frames: int) -> None:
+    network: Any
+
+    def __init__(self, network: Any, frames: int) -> None:
         super().__init__()
         self.network = network
         self.upsample = Upsample(frames)
@@ -223,15 +236,3 @@ class Vocoder(nn.Module):
         voice = vocoder.speaker_embedding(speaker).transpose(1, 2).repeat(1, 1, frames)
         tongue = vocoder.language_embedding(language).transpose(1, 2).repeat(1, 1, frames)
         return vocoder.hifi_gan(torch.cat([tongue, hidden.transpose(1, 2), voice], dim=1))
-
-
-__all__: Sequence[str] = (
-    "DecoderPrefill",
-    "DecoderStep",
-    "SpeechEncoder",
-    "TextEncoder",
-    "UnitEncoder",
-    "Units",
-    "Vocoder",
-    "seamless",
-)
