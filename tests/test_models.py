@@ -253,7 +253,7 @@ def test_a_workload_has_a_default_variant_and_aliases() -> None:
         ("av-minst", "unknown workload 'av-minst'. Did you mean av-mnist"),
         ("av-mnist/conat", "unknown variant 'av-mnist/conat'. Did you mean av-mnist/concat"),
         ("mujoco-psh/late", "Did you mean mujoco-push/late"),
-        ("", "unknown workload ''. Known: av-mnist"),
+        ("", "unknown workload ''. Known: across-stack"),
         ("torchvison:resnet50", "unknown kind of model 'torchvison'. Did you mean torchvision"),
         ("torchvision:resnet5", "unknown torchvision model 'resnet5'. Did you mean resnet50"),
         ("torchvision:", "unknown torchvision model ''"),

@@ -1,8 +1,8 @@
 """A generation: prompt, steps, beams and guidance over the graphs of its phases.
 
 Totals are closed sums over all steps, exact. For a simulator, which answers a graph at a time,
-:meth:`Generation.sampled` gives a workload of few lengths whose weights add up to all steps, with one length held out to
-tell the error.
+:meth:`Generation.sampled` gives a workload of few lengths whose weights add up to all steps, with one length held
+out to tell the error.
 """
 
 from __future__ import annotations

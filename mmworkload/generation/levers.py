@@ -38,8 +38,8 @@ def quantized_weights(graph: LayerGraph, stored: str) -> LayerGraph:
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in graph.layers:
         if layer.op in ("linear", "addmm", "mm", "matmul") and _weight_operands(layer):
-            tensors = [graph.tensors[name] for name, _ in layer.reads]
-            shapes.update((t.name, t.shape) for t in tensors if t.kind == "weight" and len(t.shape) == 2)
+            read = [graph.tensors[name] for name, _ in layer.reads]
+            shapes.update((t.name, t.shape) for t in read if t.kind == "weight" and len(t.shape) == 2)
     tensors = dict(graph.tensors)
     scales: dict[str, Tensor] = {}
     for name, shape in shapes.items():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import distributed
 
 Answer = tuple[int, Estimate | Failure]
-_STARTS = 5
+_STARTS = 25
 # How workers.py reports a worker, or its guardian, that was killed; the tool's own crashes have other signals.
 _KILLED = re.compile(r"the worker ended[^(]*\((signal SIGKILL|exit code -9)\)")
 
@@ -109,10 +109,13 @@ class LocalExecutor(WorkerPool):
                 worker.close()
 
     def _started(self, number: int) -> _Worker:
-        """A worker. SimulationError when it does not come up again and again."""
-        for _ in range(_STARTS - 1):
-            with suppress(SimulationError):
+        """A worker. SimulationError when it cannot start; one that ends without a word was killed and is tried again."""
+        for _ in range(_STARTS):
+            try:
                 return _Worker(self._root, number, self._stopped)
+            except SimulationError as error:
+                if not str(error).endswith("it left no message"):
+                    raise
         return _Worker(self._root, number, self._stopped)
 
 

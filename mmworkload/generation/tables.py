@@ -1,0 +1,78 @@
+"""The tables of ``show`` for a generation: its phases, and where their work and bytes are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmworkload.generation.categories import CATEGORIES, category
+from mmworkload.generation.generation import Phase
+from mmworkload.generation.totals import Totals
+from mmworkload.reporting.tables.common import fraction
+from mmworkload.reporting.terminal import Cell, facts, section, table
+from mmworkload.reporting.units import plural, si
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mmworkload.generation.generation import Generation
+
+
+def generation_tables(generation: Generation) -> list[RenderableType]:
+    """What the generation is, its phases with exact totals over all runs, and the paper's categories of each."""
+    totals = generation.totals
+    known = [
+        ("size", f"{totals.macs:,} MACs"),
+        ("size", f"{totals.read_bytes:,} bytes read, {totals.write_bytes:,} written, each once a run"),
+        ("size", f"{totals.state_bytes:,} of them are state: caches of keys and values"),
+        *(("notes", note) for note in generation.notes),
+    ]
+    first = generation.phases[0].at_first()
+    known.insert(0, ("traced", f"batch {first.batch}, {first.dtype}, by export; totals are exact sums over all runs"))
+    return [section(generation.name, facts(known)), _phases(generation), _categories(generation)]
+
+
+def _phases(generation: Generation) -> RenderableType:
+    whole = generation.totals
+    rows: list[list[Cell]] = []
+    for phase, totals in zip(generation.phases, generation.by_phase().values(), strict=True):
+        rows.append([*_head(phase), *_sizes(totals), fraction(totals.bytes, whole.bytes)])
+    rows.append(["total", "", "", *_sizes(whole), fraction(1, 1)])
+    columns = [
+        "<phase",
+        "runs",
+        "<lengths",
+        "MACs",
+        "read",
+        "written",
+        "of it weights",
+        "of it state",
+        "share of bytes",
+    ]
+    return section("Phases", table(columns, rows))
+
+
+def _head(phase: Phase) -> list[Cell]:
+    lengths = phase.lengths
+    if lengths is None:
+        return [phase.name, f"{phase.runs:,}", ""]
+    step = f" by {lengths.step}" if lengths.step != 1 else ""
+    return [phase.name, f"{phase.runs:,}", f"{lengths[0]:,} to {lengths[-1]:,}{step}"]
+
+
+def _sizes(totals: Totals) -> list[Cell]:
+    read, written = si(totals.read_bytes, "B"), si(totals.write_bytes, "B")
+    return [si(totals.macs), read, written, si(totals.weight_bytes, "B"), si(totals.state_bytes, "B")]
+
+
+def _categories(generation: Generation) -> RenderableType:
+    rows: list[list[Cell]] = []
+    for phase, groups in generation.by(category).items():
+        whole = sum(groups.values(), Totals())
+        for name in CATEGORIES:
+            if name in groups:
+                found = groups[name]
+                shares = [fraction(found.macs, whole.macs), fraction(found.bytes, whole.bytes)]
+                rows.append([phase, name, si(found.macs), shares[0], si(found.bytes, "B"), shares[1]])
+    count = plural(len(generation.phases), "phase")
+    title = f"Categories of the generation paper, over {count}"
+    return section(title, table(["<phase", "<category", "MACs", "share", "bytes", "share"], rows))

@@ -1,0 +1,51 @@
+"""What ``show`` says of a generation."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from mmworkload.generation import Generation, Once, Steps, grow
+from mmworkload.generation.tables import generation_tables
+from mmworkload.graph import LayerGraph
+from mmworkload.models.family import InputSpec
+from mmworkload.models.model import Model, synthesize
+from mmworkload.reporting.tables import print_out
+from mmworkload.tracing import trace_model
+
+
+class Step(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(self.proj(x), state, state)
+
+
+def traced(length: int) -> LayerGraph:
+    specs = (InputSpec("x", (1, 1, 8)), InputSpec("state", (1, length, 8), role="state"))
+    name = f"toy?length={length}"
+    return trace_model(Model(name, "toy", 1, "float32", lambda device: (Step(), synthesize(specs)), specs)).graph
+
+
+@pytest.fixture(scope="module")
+def made() -> Generation:
+    growing = grow(traced, "length", (4, 16, 9))
+    return Generation("toy/whole", (Once("prefill", traced(4)), Steps("decode", growing, 4, 10, 2)), ("greedy",))
+
+
+def test_phases_and_categories_are_printed_with_exact_totals(made: Generation) -> None:
+    stream = io.StringIO()
+    print_out(*generation_tables(made), stream=stream)
+    text = stream.getvalue()
+    # 64 of the projection and 16 a place: 4 places once, then 4, 6, ... 22.
+    assert made.totals.macs == 11 * 64 + 16 * (4 + sum(range(4, 24, 2)))
+    assert f"{made.totals.macs:,} MACs" in text
+    assert "4 to 22 by 2" in text
+    assert "greedy" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["decode", "Attention", "2.08", "k", "76.5", "%"] in [row[:6] for row in rows]
