@@ -55,7 +55,7 @@ GRID = """
 workloads: {{av-mnist/concat: 1, mujoco-push/late: 1}}
 arch:
   base: eyeriss_like
-  set: {{array.x: {{range: [4, 64], steps: 16}}, array.y: {{range: [4, 48], steps: 12}}, vector.lanes: [2, 4, 8, 16]}}
+  set: {{array.x: {{range: [4, 64], steps: 16}}, array.y: {{range: [4, 48], steps: 8}}, vector.lanes: [2, 4, 8]}}
   estimator: law
 simulator: roofline
 objectives: [area_mm2, latency_s]
@@ -85,7 +85,8 @@ def one_closed_form(options: argparse.Namespace) -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{done.evaluated:6,} designs x {workloads} workloads: {wall:6.1f} s, {own:6.1f} s of the processor, of which"
-        f" {done.seconds:.1f} s on the clock after loading; peak memory {memory:,.0f} MiB; load {os.getloadavg()[0]:.1f}",
+        f" {done.seconds:.1f} s on the clock after loading; peak memory {memory:,.0f} MiB; load"
+        f" {os.getloadavg()[0]:.1f}",
         flush=True,
     )
 

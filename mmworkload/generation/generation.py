@@ -8,9 +8,9 @@ out to tell the error.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import MmworkloadError
 from mmworkload.generation.growing import Growing
@@ -171,6 +171,32 @@ class Generation:
         """With a transformation of graphs applied to every phase."""
         notes = (*self.notes, note) if note else self.notes
         return replace(self, phases=tuple(phase.mapped(change) for phase in self.phases), notes=notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``: plain values only. Totals are exact sums over all runs."""
+        from mmworkload.generation.categories import category
+
+        totals, groups = self.by_phase(), self.by(category)
+        phases = []
+        for phase in self.phases:
+            lengths = phase.lengths
+            phases.append(
+                {
+                    "name": phase.name,
+                    "graph": phase.at_first().model,
+                    "runs": phase.runs,
+                    "lengths": None if lengths is None else [lengths[0], lengths[-1], lengths.step],
+                    "totals": asdict(totals[phase.name]),
+                    "categories": {key: asdict(found) for key, found in groups[phase.name].items()},
+                }
+            )
+        return {
+            "schema_version": 1,
+            "generation": self.name,
+            "notes": list(self.notes),
+            "totals": asdict(self.totals),
+            "phases": phases,
+        }
 
     def sampled(self, points: int = POINTS, *, held_out: bool = True) -> Sampled:
         """A workload whose weighted sum stands for all steps: each growing phase at ``points`` of its lengths.

@@ -37,17 +37,7 @@ def _phases(generation: Generation) -> RenderableType:
     for phase, totals in zip(generation.phases, generation.by_phase().values(), strict=True):
         rows.append([*_head(phase), *_sizes(totals), fraction(totals.bytes, whole.bytes)])
     rows.append(["total", "", "", *_sizes(whole), fraction(1, 1)])
-    columns = [
-        "<phase",
-        "runs",
-        "<lengths",
-        "MACs",
-        "read",
-        "written",
-        "of it weights",
-        "of it state",
-        "share of bytes",
-    ]
+    columns = ["<phase", ">runs", "<lengths", ">MACs", ">read", ">written", ">weights", ">state", ">share"]
     return section("Phases", table(columns, rows))
 
 
@@ -75,4 +65,4 @@ def _categories(generation: Generation) -> RenderableType:
                 rows.append([phase, name, si(found.macs), shares[0], si(found.bytes, "B"), shares[1]])
     count = plural(len(generation.phases), "phase")
     title = f"Categories of the generation paper, over {count}"
-    return section(title, table(["<phase", "<category", "MACs", "share", "bytes", "share"], rows))
+    return section(title, table(["<phase", "<category", ">MACs", ">share", ">bytes", ">share"], rows))

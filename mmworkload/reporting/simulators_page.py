@@ -18,6 +18,7 @@ from mmworkload.cli.progress import bar
 from mmworkload.errors import MmworkloadError
 from mmworkload.files import write_atomic
 from mmworkload.graph import LayerGraph
+from mmworkload.models import families
 from mmworkload.packs.coverage import coverage
 from mmworkload.packs.shelf import packs
 from mmworkload.reporting.markdown import literal, table
@@ -152,8 +153,8 @@ def against_reference(graphs: Sequence[LayerGraph], archs: Sequence[str], option
                         ranks[name].append(rho)
             progress(len(covered), len(covered))
         yield (
-            f"On `{arch}`, the {plural(len(covered), 'workload')} that are recorded whole ({labels}). Ratio: latency of"
-            " a layer over Timeloop's, median and quartiles over layers."
+            f"On `{arch}`, {', '.join(f'`{graph.model}`' for graph in covered)}, which are recorded whole ({labels})."
+            " Ratio: latency of a layer over Timeloop's, median and quartiles over layers."
         )
         families = sorted({item.family for items in found.values() for item in items})
         rows = [["rank correlation (Spearman) within a workload, median", "", *(_middle(ranks[n]) for n in COMPARED)]]
@@ -184,6 +185,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("output", nargs="?", default="docs/simulators.md", type=Path)
     parser.add_argument("--limit-s", type=float, default=120.0, help="of one simulator run")
     parser.add_argument("--workload", action="append", help="instead of the three of the page")
+    parser.add_argument(
+        "--all", action="store_true", help="compare on every variant, not the first of each workload"
+    )
     parser.add_argument("--skip", action="append", default=[], help="SIMULATOR=WORKLOAD that would take too long")
     chosen = parser.parse_args(arguments)
     options = Options(limit_s=chosen.limit_s)
@@ -204,7 +208,9 @@ def main(arguments: Sequence[str]) -> None:
     blocks.append("\n".join(f"- `{name}`: {literal(version)}" for name, version in versions.items()))
     blocks += grid(found, SIMULATORS)
     recorded = list(dict.fromkeys(row.arch for pack in packs() for row in pack.rows))
-    blocks += against_reference([LayerGraph.load(path) for path in known.values()], recorded, options)
+    firsts = {f"{name}/{family.variants[0].name}" for name, family in families().items()}
+    graphs = [LayerGraph.load(path) for name, path in known.items() if chosen.all or name in firsts]
+    blocks += against_reference(graphs, recorded, options)
     write_atomic(chosen.output, "\n".join(block.rstrip("\n") + "\n" for block in blocks))
     print(chosen.output)
 

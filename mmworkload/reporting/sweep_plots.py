@@ -28,7 +28,7 @@ def designs(name: str, report: Report) -> str:
     first, second = report.objectives[:2]
     points = [item for item in report.points if first in item and second in item]
     front = [item for item in report.front if first in item.values and second in item.values]
-    stages = list(dict.fromkeys(item["stage"] for item in points))
+    stages = _stages(report)
     tooltips = {}
     with style(name):
         figure, axes = _figure(4.1)
@@ -79,6 +79,7 @@ def designs(name: str, report: Report) -> str:
         entries = [
             (stage or "(not looked at)", STAGES[place % len(STAGES)], _MARKERS[place % len(_MARKERS)])
             for place, stage in enumerate(stages)
+            if any(item["stage"] == stage for item in points)
         ]
         if not all(item["feasible"] for item in points):
             entries.append(("does not meet a constraint", GRID, "o"))
@@ -89,12 +90,13 @@ def designs(name: str, report: Report) -> str:
 
 def stages(name: str, report: Report) -> str:
     """Stacked bars: the share of each stage in the latency of the mix, for designs of the front."""
-    from mmworkload.reporting.sweep_report import named
+    from mmworkload.reporting.sweep_report import telling
 
     front = [item for item in report.front if item.design in report.shares]
     step = max(1, -(-len(front) // _MOST_BARS))
     front = front[::step]
-    known = list(dict.fromkeys(stage for item in front for stage in report.shares[item.design]))
+    known = _stages(report)
+    names = telling(front)
     with style(name):
         figure, axes = _figure(0.9 + 0.3 * len(front))
         for row, item in enumerate(front):
@@ -103,15 +105,13 @@ def stages(name: str, report: Report) -> str:
                 width = 100 * report.shares[item.design].get(stage, 0.0)
                 axes.barh(row, width, left=left, height=0.7, color=STAGES[place % len(STAGES)])
                 left += width
-        axes.set_yticks(
-            range(len(front)), [middle(named(item.settings), _LONGEST_NAME + 10) for item in front], fontsize=7
-        )
+        axes.set_yticks(range(len(front)), [middle(text, _LONGEST_NAME + 10) for text in names], fontsize=7)
         axes.set_ylim(len(front) - 0.4, -0.6)
         axes.set_xlim(0, 100)
         axes.set_xlabel("share of the latency of the mix (%)")
         _plain_rows(axes)
         _legend(figure, [(stage, STAGES[place % len(STAGES)], "s") for place, stage in enumerate(known)])
-        spoken = "; ".join(f"{named(item.settings)}: {item.stage} {share(item.share)}" for item in front)
+        spoken = "; ".join(f"{text}: {item.stage} {share(item.share)}" for text, item in zip(names, front, strict=True))
         return inline(figure, name, f"Stages of the designs on the front. Largest: {spoken}.")
 
 
@@ -198,6 +198,12 @@ def side_by_side(name: str, report: Report) -> str:
         _plain_rows(axes)
         spoken = "; ".join(f"{item.workload}: {times(item.speedup)}" for item in rows)
         return inline(figure, name, f"Speed-up with an accelerator for each modality. {spoken}.")
+
+
+def _stages(report: Report) -> list[str]:
+    """All stages in one order, so that a stage has one colour on the page."""
+    on_front = [stage for shares in report.shares.values() for stage in shares]
+    return list(dict.fromkeys([*on_front, *(item["stage"] for item in report.points)]))
 
 
 def _spoken(settings: dict[str, Any], values: dict[str, float]) -> str:

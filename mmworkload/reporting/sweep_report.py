@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -202,7 +203,7 @@ def collect(results: Results) -> Report:
         effects=_effects(results) if len(with_figures) > 1 else [],
         side_by_side=_side_by_side(results, best_rows[0][2] if best_rows else nearest),
         mixed=_mixed(results),
-        failures={str(text): int(count) for text, count in trials["reason"].dropna().value_counts().items()},
+        failures=_failures(trials),
         nearest=None if nearest is None else chosen(nearest),
         violated=violated,
         shares=shares,
@@ -283,6 +284,12 @@ def _side_by_side(results: Results, row: pandas.Series[Any] | None) -> list[Side
     return found
 
 
+def _failures(trials: pandas.DataFrame) -> dict[str, int]:
+    """Reason to designs; what was set is left out, so that equal reasons are one."""
+    reasons = trials["reason"].dropna().map(lambda text: re.sub(r"^\S+ with [^:]+: ", "", text))
+    return {str(text): int(count) for text, count in reasons.value_counts().items()}
+
+
 def _mixed(results: Results) -> list[Heterogeneous]:
     metrics = [goal.metric for goal in results.spec.goals if goal.metric in ("latency_s", "energy_j")]
     found = (heterogeneous(results, metric) for metric in dict.fromkeys(metrics))
@@ -302,6 +309,12 @@ def named(settings: dict[str, Any]) -> str:
         label = name if last.count(short) > 1 or len(parts) < 2 else ".".join(parts[-2:])
         words.append(f"{label}={value:.6g}" if isinstance(value, float) else f"{label}={value}")
     return ", ".join(words) or "as in the file"
+
+
+def telling(chosen: Sequence[Chosen]) -> list[str]:
+    """A name for each design by the settings in which they differ; all settings of one alone."""
+    differ = [name for name in chosen[0].settings if len({str(item.settings[name]) for item in chosen}) > 1]
+    return [named({name: item.settings[name] for name in differ or item.settings}) for item in chosen]
 
 
 def value_text(term: str, value: float | None) -> str:

@@ -109,7 +109,7 @@ class LocalExecutor(WorkerPool):
                 worker.close()
 
     def _started(self, number: int) -> _Worker:
-        """A worker. SimulationError when it cannot start; one that ends without a word was killed and is tried again."""
+        """A worker. SimulationError when it cannot start; one that ends without a word was killed: try again."""
         for _ in range(_STARTS):
             try:
                 return _Worker(self._root, number, self._stopped)

@@ -137,7 +137,8 @@ class Results:
         """What each axis does to a metric: one row an axis and value, with ``value``, ``designs``, the geometric mean
         over all trials with figures that have it, and by ``axis`` the ``factor`` between its largest and smallest mean
         and ``explained``, the share of the variance of the logarithm that its value explains. Numbers between the steps
-        of a search are put into four groups of equal size."""
+        of a search are put into four groups of equal size. Of several batches, differences between them are taken out.
+        """
         import numpy
         import pandas
 
@@ -145,9 +146,12 @@ class Results:
         found = self.trials[self.trials["status"] == OK]
         values = column(found, self._workload_rows, goal)
         logs = pandas.Series(numpy.log(values.where(values > 0).to_numpy(dtype=float)), index=found.index).dropna()
+        if BATCH in self.axes:
+            # A batch is a way of use: what it changes is taken out, so that designs are compared.
+            logs = logs - logs.groupby(found.loc[logs.index, BATCH]).transform("mean") + logs.mean()
         rows = []
         variance = float(logs.var(ddof=0)) if len(logs) else 0.0
-        for axis in self.axes:
+        for axis in [name for name in self.axes if name != BATCH]:
             kinds = found.loc[logs.index, axis]
             if kinds.nunique() > 12 and pandas.api.types.is_numeric_dtype(kinds):
                 kinds = pandas.qcut(kinds, 4, duplicates="drop").map(
@@ -226,23 +230,26 @@ def heterogeneous(results: Results, metric: str) -> Heterogeneous | None:
     costs = rows.groupby(["design", "stage"], sort=False)["cost"].sum().unstack()
     if costs.shape[1] < 2 or bool(costs.isna().any().any()):
         return None
-    chosen = costs.idxmin()
     whole = costs.sum(axis=1)
     single = str(whole.idxmin())
-    # Another accelerator has to be worth it.
-    chosen[costs.loc[single] <= costs.min() * (1 + _WORTH)] = single
-    joined = sum(float(costs.loc[str(design), str(stage)]) for stage, design in chosen.items())
+    by_stage = {str(stage): costs[stage].to_dict() for stage in costs.columns}
+    chosen: dict[str, str] = {}
+    for stage, own in by_stage.items():
+        best = min(own, key=own.__getitem__)
+        # Another accelerator has to be worth it.
+        chosen[stage] = single if own[single] <= own[best] * (1 + _WORTH) else str(best)
+    joined = float(sum(by_stage[stage][design] for stage, design in chosen.items()))
     area = found.set_index("design")["area_mm2"]
     batch = min((item for item in results.spec.batches if item is not None), default=None)
     return Heterogeneous(
         metric=metric,
         batch=batch,
-        stages={str(stage): str(design) for stage, design in chosen.items()},
+        stages=chosen,
         single_design=single,
         single=float(whole[single]),
         joined=joined,
         single_area_mm2=float(area[single]),
-        joined_area_mm2=float(area[list(dict.fromkeys(chosen))].sum()),
+        joined_area_mm2=float(area[list(dict.fromkeys(chosen.values()))].sum()),
     )
 
 

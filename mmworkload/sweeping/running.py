@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import FormatError, MmworkloadError
+from mmworkload.simulating.cache import Failure
 from mmworkload.simulating.estimate import Estimate
 from mmworkload.simulating.workers import available_cores
 from mmworkload.sweeping import closed_form
 from mmworkload.sweeping.conditions import NEED_ENERGY
 from mmworkload.sweeping.evaluate import Pipeline, SweepCache, jobs_of
-from mmworkload.sweeping.executors import DaskExecutor, Executor, LocalExecutor
+from mmworkload.sweeping.executors import DaskExecutor, Executor, LocalExecutor, was_killed
 from mmworkload.sweeping.results import figures_of
 from mmworkload.sweeping.rows import OK, Trial, table
 from mmworkload.sweeping.search import Search, Values
@@ -169,6 +170,8 @@ class _Driver:
             if answer is None:
                 executor.submit(-1, job)
                 _, answer = executor.next()
+                if isinstance(answer, Failure) and was_killed(answer):
+                    return  # the job runs again in its turn
                 self._cache.put(key, answer)
                 self._probes = 1
                 self._probe_s = answer.seconds if isinstance(answer, Estimate) else 0.0

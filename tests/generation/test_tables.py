@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 import torch
@@ -48,4 +49,15 @@ def test_phases_and_categories_are_printed_with_exact_totals(made: Generation) -
     assert "4 to 22 by 2" in text
     assert "greedy" in text
     rows = [line.split() for line in text.splitlines()]
+    assert ["phase", "category", "MACs", "share", "bytes", "share"] in rows
     assert ["decode", "Attention", "2.08", "k", "76.5", "%"] in [row[:6] for row in rows]
+
+
+def test_the_json_has_the_same_totals(made: Generation) -> None:
+    found = json.loads(json.dumps(made.to_dict()))
+    assert found["totals"]["macs"] == made.totals.macs
+    assert [item["lengths"] for item in found["phases"]] == [None, [4, 22, 2]]
+    assert [item["graph"] for item in found["phases"]] == ["toy?length=4", "toy?length=4"]
+    for item in found["phases"]:
+        for key, total in item["totals"].items():
+            assert sum(group[key] for group in item["categories"].values()) == total

@@ -131,6 +131,7 @@ def test_run_and_resume_say_what_they_did(tmp_path: Path, sweep_file: SweepFile)
     assert broken.exit_code == 2
 
 
+@pytest.mark.slow
 def test_batches_are_compared_each_by_itself(tmp_path: Path, sweep_file: SweepFile) -> None:
     file = sweep_file(
         workloads={"av-mnist/concat": 1},

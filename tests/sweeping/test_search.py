@@ -63,6 +63,7 @@ def test_a_small_space_is_searched_to_its_end_and_no_further(tmp_path: Path, swe
     assert sorted(Results(tmp_path / "out").trials["array.x"]) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_constraints_steer_the_search(tmp_path: Path, sweep_file: SweepFile) -> None:
     arch = {
         "base": str(tmp_path / "small.yaml"),

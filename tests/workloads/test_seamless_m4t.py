@@ -46,15 +46,19 @@ def network(version: str) -> Any:
     return seamless(version, **SMALL, **more).eval()
 
 
-def assert_traced(module: nn.Module, inputs: dict[str, torch.Tensor], outputs: tuple[torch.Tensor, ...]) -> None:
-    """The traced graph has the outputs of a real pass."""
+def graph(module: nn.Module, inputs: dict[str, torch.Tensor]) -> LayerGraph:
     specs = tuple(
         InputSpec(key, tuple(item.shape), str(item.dtype).removeprefix("torch."), high=2)
         for key, item in inputs.items()
     )
     model = Model("small", "small", 1, "float32", lambda device: (module, synthesize(specs)), specs, {"*": "head"})
-    graph = require_known(trace_model(model).graph)
-    found = [graph.tensors[name] for name in graph.outputs]
+    return require_known(trace_model(model).graph)
+
+
+def assert_traced(module: nn.Module, inputs: dict[str, torch.Tensor], outputs: tuple[torch.Tensor, ...]) -> None:
+    """The traced graph has the outputs of a real pass."""
+    traced_graph = graph(module, inputs)
+    found = [traced_graph.tensors[name] for name in traced_graph.outputs]
     assert [item.elements for item in found] == [item.numel() for item in outputs]
 
 
@@ -159,33 +163,53 @@ def test_rows_are_repeated_as_often_as_their_counts_say() -> None:
     assert networks.durations(torch.tensor([-1.0, 0.1, 1.4])).tolist() == [1, 1, 3]
 
 
+def test_the_parts_that_both_versions_share_are_one_computation() -> None:
+    """Which is why they are one variant each."""
+
+    def rows(module: nn.Module, inputs: dict[str, torch.Tensor]) -> list[object]:
+        return [
+            (item.op, item.work, item.vector_ops, item.read_bytes, item.write_bytes) for item in graph(module, inputs)
+        ]
+
+    text, units = torch.zeros(2, 9, dtype=torch.int64), torch.zeros(1, 6, dtype=torch.int64)
+    one = torch.zeros(1, 1, dtype=torch.int64)
+    tokens, state = text[:, :1], room(2, 6, 7)
+    pairs: list[list[object]] = [[], []]
+    for found, version in zip(pairs, ("v1", "v2"), strict=True):
+        whole = network(version)
+        found.append(rows(networks.TextEncoder(whole), {"text": text}))
+        found.append(rows(networks.DecoderStep(whole, 5, unit=False, beams=1), {"tokens": tokens, **state}))
+        found.append(rows(networks.Vocoder(whole, 9), {"units": units, "speaker": one, "language": one}))
+    assert pairs[0] == pairs[1]
+
+
 # --- totals ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_step_of_the_text_decoder_is_that_by_hand_and_reorders_its_caches() -> None:
     """24 layers of width 1024: four projections of its own, two across (keys and values are cached), 8192 inside."""
-    graph = traced("seamless-m4t/v1-text-decode")
+    found = traced("seamless-m4t/v1-text-decode")
     rows, length, source, width = 5, 33, 64, 1024
     layer = 6 * width * width + 2 * width * 8192 + 2 * width * (length + source)
-    assert graph.total_macs == rows * (24 * layer + width * 256_102)
-    assert graph.stages["head"].macs == rows * width * 256_102
-    assert graph.built_params == 2_359_990_658
-    reorder = [item for item in graph if category(item) == "KV_Cache_Reorder"]
+    assert found.total_macs == rows * (24 * layer + width * 256_102)
+    assert found.stages["head"].macs == rows * width * 256_102
+    assert found.built_params == 2_359_990_658
+    reorder = [item for item in found if category(item) == "KV_Cache_Reorder"]
     # Facts, A.5: both caches of 24 layers, read and written.
     moved = 2 * 24 * rows * 16 * length * 64 * 4
     assert sum(item.bytes for item in reorder) == 2 * moved + 2 * rows * 8
 
 
 def test_the_text_to_unit_model_of_v2_upsamples_and_convolves() -> None:
-    graph = traced("seamless-m4t/v2-units")
-    assert graph.built_params == 2_309_249_669
+    found = traced("seamless-m4t/v2-units")
+    assert found.built_params == 2_309_249_669
     width, tokens, characters, units = 1024, 34, 128, 200
     encoder = 6 * tokens * (4 * width * width + 2 * width * 8192 + 2 * width * tokens)
     decoder = 6 * units * (4 * width * width + 2 * 7 * width * width + 2 * width * units)
     predictor = characters * (3 * width * 256 + 3 * 256 * 256 + 256)
-    assert graph.total_macs == encoder + decoder + predictor + units * width * 10_082
-    assert sum(layer.op == "conv1d" for layer in graph) == 2 * 6 + 2
-    assert {category(layer) for layer in graph if layer.op == "conv1d"} == {"Conv1d"}
+    assert found.total_macs == encoder + decoder + predictor + units * width * 10_082
+    assert sum(layer.op == "conv1d" for layer in found) == 2 * 6 + 2
+    assert {category(layer) for layer in found if layer.op == "conv1d"} == {"Conv1d"}
 
 
 # --- tasks ----------------------------------------------------------------------------------------------------------
@@ -194,7 +218,7 @@ def test_the_text_to_unit_model_of_v2_upsamples_and_convolves() -> None:
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_every_task_of_the_paper_is_there_with_its_phases(version: str) -> None:
     family = families()["seamless-m4t"]
-    variants = {item.name for item in family.variants}
+    variants = {name for item in family.variants for name in (item.name, *item.aliases)}
     text = ["text prefill", "text decode"]
     units = ["unit encoder", "unit prefill", "unit decode"] if version == "v1" else ["units"]
     speech = ["text states", *units, "vocoder"]

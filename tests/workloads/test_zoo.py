@@ -19,8 +19,8 @@ from mmworkload.tracing.snapshot import path_of
 from mmworkload.verbs import require_known
 
 FAMILIES = (
-    "across-stack", "av-mnist", "cmu-mosei", "medical-seg", "medical-vqa", "mm-imdb", "mujoco-push", "mustard", "transfuser",
-    "vision-touch",
+    "across-stack", "av-mnist", "chameleon", "cmu-mosei", "codellama", "hstu", "medical-seg", "medical-vqa", "mm-imdb",
+    "mujoco-push", "mustard", "seamless-m4t", "transfuser", "vision-touch",
 )  # fmt: skip
 VARIANTS = {f"{family}/{item.name}": item for family, known in families().items() for item in known.variants}
 NAMES = list(VARIANTS)

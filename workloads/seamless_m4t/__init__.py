@@ -18,12 +18,15 @@ WIDTH, HEADS, HEAD_WIDTH, TEXT_LAYERS, UNIT_LAYERS = 1024, 16, 64, 24, 6
 VOCABULARY, UNIT_VOCABULARY, CHARACTERS, SPOKEN_UNITS, BANKS = 256_102, 10_082, 10_943, 10_000, 160
 # Frames per second of speech, and how many of them the adapter makes one.
 FRAME_RATE, STRIDE = 50, 8
+# What both versions have in the same sizes.
+SHARED = ("text-encoder", "text-prefill", "text-decode", "vocoder")
 # A decoder begins with an end mark and a language.
 PREFIX = 2
 VERSIONS = ("v1", "v2")
 
 HEAD = {"network.lm_head": "head", "network.t2u_model": "head", "scoring": "head", "reorder": "head"}
 BEAM_NOTE = "The caches of the decoder are reordered at each step; those of the encoder are the same for all beams."
+SAME_NOTE = "Both versions have this part in the same sizes; the rest of the model, which does not run, is that of v1."
 FIXED_NOTE = "How many characters, units and frames there are depends on data and is fixed here."
 
 
@@ -70,14 +73,16 @@ def variants(version: str) -> tuple[Variant, ...]:
     def variant(
         name: str, build: Any, inputs: Any, stages: dict[str, str], notes: str = "", **more: Parameter
     ) -> Variant:
+        shared = name in SHARED
         return Variant(
-            f"{version}-{name}",
-            f"{PAPER}; SeamlessM4T large {version}",
+            name if shared else f"{version}-{name}",
+            f"{PAPER}; SeamlessM4T large{'' if shared else f' {version}'}",
             build,
             inputs,
             stages,
+            tuple(f"{item}-{name}" for item in VERSIONS) if shared else (),
             parameters=more,
-            notes=notes,
+            notes=" ".join(filter(None, (notes, SAME_NOTE if shared else ""))),
         )
 
     def decoder(name: str, layers: int, vocabulary: int, beams: Parameter, unit: bool) -> tuple[Variant, ...]:
@@ -251,10 +256,19 @@ def generations(version: str) -> tuple[Generating, ...]:
     )
 
 
+def _variants() -> tuple[Variant, ...]:
+    """Of both versions; what they share once, as v1 has it."""
+    found: dict[str, Variant] = {}
+    for version in VERSIONS:
+        for item in variants(version):
+            found.setdefault(item.name, item)
+    return tuple(found.values())
+
+
 FAMILY = Family(
     description="translation of speech or text into text or speech",
     dataset="FLEURS (Conneau et al., SLT 2022)",
     dataset_url="https://huggingface.co/datasets/google/fleurs",
-    variants=tuple(item for version in VERSIONS for item in variants(version)),
+    variants=_variants(),
     generations=tuple(item for version in VERSIONS for item in generations(version)),
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.reporting.sweep_report import Chosen, Report, answers, named, value_text
+from mmworkload.reporting.sweep_report import Chosen, Report, answers, named, telling, value_text
 from mmworkload.reporting.terminal import Cell, Name, bullets, facts, section, table
 from mmworkload.reporting.units import plural, share, si, times
 
@@ -121,16 +121,18 @@ def report_tables(report: Report) -> list[RenderableType]:
 def _front(report: Report) -> RenderableType:
     terms = list(dict.fromkeys([*report.objectives[:3], "area_mm2"]))
 
-    def row(item: Chosen) -> list[Cell]:
+    def row(name: str, item: Chosen) -> list[Cell]:
         values = [value_text(term, item.values.get(term)) for term in terms]
-        return [Name(named(item.settings)), *values, Name(item.stage), share(item.share)]
+        return [Name(name), *values, Name(item.stage), share(item.share)]
 
     labels = [term.removesuffix("_mm2").removesuffix("_s").removesuffix("_j") for term in terms]
     columns = ["<design", *(f">{label}" for label in labels), "<largest stage", ">share"]
     notes = []
     if len(report.front) > _ROWS:
         notes.append(f"The first {_ROWS} of {len(report.front):,}; --json and export have all.")
-    return section("Pareto front", table(columns, [row(item) for item in report.front[:_ROWS]], tight=True), *notes)
+    shown = report.front[:_ROWS]
+    rows = [row(name, item) for name, item in zip(telling(shown), shown, strict=True)]
+    return section("Pareto front", table(columns, rows, tight=True), *notes)
 
 
 def progress_line(progress: Progress) -> str:
