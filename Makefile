@@ -73,7 +73,7 @@ $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/pip
 # The test environment holds all that the demo needs.
 $(VENV)/.installed-test: pyproject.toml setup.py | $(BIN)/pip
 	@echo "installing into $(VENV): some minutes and 6 GB, most of it torch"
-	$(INSTALL) -e '.[trace,zigzag,report,test]'
+	$(INSTALL) -e '.[trace,zigzag,report,sweep,test]'
 	@touch $(VENV)/.installed $@
 
 clean:

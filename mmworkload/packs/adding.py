@@ -135,7 +135,7 @@ def verify(
         recorded = row.estimate(pack.simulator, pack.version)
         raw = again.cycles if again.floored_from is None else again.floored_from
         # By component: a sum would depend on their order in the last digit.
-        pairs = [(recorded.cycles, raw)]
+        pairs: list[tuple[float, float]] = [(recorded.cycles, raw)]
         for name in {*recorded.energy_j, *again.energy_j}:
             pairs.append((recorded.energy_j.get(name, 0.0), again.energy_j.get(name, 0.0)))
         yield replace(plain, difference=max(_relative(a, b) for a, b in pairs))

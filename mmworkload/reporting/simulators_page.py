@@ -185,9 +185,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("output", nargs="?", default="docs/simulators.md", type=Path)
     parser.add_argument("--limit-s", type=float, default=120.0, help="of one simulator run")
     parser.add_argument("--workload", action="append", help="instead of the three of the page")
-    parser.add_argument(
-        "--all", action="store_true", help="compare on every variant, not the first of each workload"
-    )
+    parser.add_argument("--all", action="store_true", help="compare on every variant, not the first of each workload")
     parser.add_argument("--skip", action="append", default=[], help="SIMULATOR=WORKLOAD that would take too long")
     chosen = parser.parse_args(arguments)
     options = Options(limit_s=chosen.limit_s)

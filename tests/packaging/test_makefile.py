@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 EXTRAS = "-e '.[trace,zigzag,report]'"
-TEST_EXTRAS = "-e '.[trace,zigzag,report,test]'"
+TEST_EXTRAS = "-e '.[trace,zigzag,report,sweep,test]'"
 
 
 @pytest.fixture
