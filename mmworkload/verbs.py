@@ -26,7 +26,7 @@ from mmworkload.system import parse as parse_system
 
 if TYPE_CHECKING:
     from mmworkload.exits.network import ExitNetwork
-    from mmworkload.generation import Sampled
+    from mmworkload.generation import Generation, Sampled
     from mmworkload.measuring.folder import Result
     from mmworkload.measuring.result import Measurement
     from mmworkload.simulating.engine import Simulation
@@ -156,13 +156,21 @@ def _has(graph: LayerGraph, globs: Iterable[str]) -> bool:
     return any(fnmatch.fnmatch(layer.stage, glob) for layer in graph for glob in globs)
 
 
-def _sampled(source: Source, how: Options) -> Sampled | None:
-    """The phases of a generation, the growing ones at a few lengths; None for any other source."""
+def generation(source: Source, **how: Unpack[Options]) -> Generation | None:
+    """The generation behind a name, with exact totals over all its steps; None for any other source.
+
+    Raises MmworkloadError.
+    """
     if not isinstance(source, str) or is_saved_graph(source) or split_exits(source)[1] is not None:
         return None
     from mmworkload.generation import resolve_generation
 
-    found = resolve_generation(source, **how)
+    return resolve_generation(source, **how)
+
+
+def _sampled(source: Source, how: Options) -> Sampled | None:
+    """The phases of a generation, the growing ones at a few lengths; None for any other source."""
+    found = generation(source, **how)
     return found.sampled() if found is not None else None
 
 

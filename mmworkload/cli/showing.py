@@ -35,6 +35,18 @@ def show(
     json: Json = False,
 ) -> None:
     """What a model is; per stage and layer MACs, parameters, bytes, intensity, share; how operators were treated."""
+    from mmworkload import verbs
+
+    made = verbs.generation(model, **how)
+    if made is not None:
+        from mmworkload.generation.tables import generation_tables
+        from mmworkload.reporting.terminal import print_out as print_generation
+
+        if json:
+            print_json(made.to_dict())
+        else:
+            print_generation(*generation_tables(made))
+        return
     resolved, graph = _traced(model, how)
     graph = graph.only(only or ())
     if plot is not None:
