@@ -239,7 +239,7 @@ def test_every_task_of_the_paper_is_there_with_its_phases(version: str) -> None:
     assert encoded_length(500) == 63
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_speech_to_speech_is_the_sum_of_its_traced_phases() -> None:
     made = generation("seamless-m4t/v1-s2st?frames=100&steps=5&units=6&vocoder_frames=12&beams=2")
     graphs = [traced("seamless-m4t/v1-speech-encoder?frames=100")]

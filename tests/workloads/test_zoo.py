@@ -172,13 +172,18 @@ def test_a_fresh_trace_is_the_graph_in_shapes(name: str) -> None:
         assert replace(fresh, **bare) == replace(snapshot, **bare)
 
 
+# MACs that all samples share: 24 layers project 2 x 500 - 1 relative positions of 1024 features once.
+SHARED = {"seamless-m4t/v1-speech-encoder": 24 * 999 * 1024 * 1024}
+
+
 @pytest.mark.parametrize("name", TRACED)
 def test_the_batch_scales_macs_exactly_and_leaves_parameters(name: str) -> None:
     one, three = traced(name).graph, traced(name, 3).graph
+    shared = SHARED.get(name, 0)
     assert (one.batch, three.batch) == (1, 3)
-    assert (three.total_macs, three.total_params) == (3 * one.total_macs, one.total_params)
+    assert (three.total_macs, three.total_params) == (3 * one.total_macs - 2 * shared, one.total_params)
     for stage, total in one.stages.items():
-        assert three.stages[stage].macs == 3 * total.macs
+        assert three.stages[stage].macs == 3 * total.macs - 2 * shared
         assert three.stages[stage].weight_bytes == total.weight_bytes
 
 
