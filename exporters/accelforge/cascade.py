@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 from mmworkload.arch import Architecture
 from mmworkload.exporters.accelforge.einsum import TENSORS, Access, Einsum, Variable, paths, plain_axes, too_wide
-from mmworkload.exporters.accelforge.inexpressible import InexpressibleError
+from mmworkload.exporters.telling import InexpressibleError
 from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer, Work
-from mmworkload.problem import Axis, Operand, Problem, Role
+from mmworkload.problem import Axis, Operand, Role
+from mmworkload.simulating.estimate import as_asked
 
 _ELEMENTWISE = ("Elewise", "Relu")
 # Evaluated, it scales and shifts each element; other normalizations look at several.
@@ -112,19 +113,13 @@ def _nodes(graph: LayerGraph, arch: Architecture) -> Iterator[_Node]:
         for index, work in enumerate(layer.work):
             if layer.placement == "host":
                 continue
-            problem = as_run(work.problem, arch)
+            problem = as_asked(work.problem, arch.bits)
             try:
                 operands = paths(problem)
                 too_wide(operands, arch)
             except InexpressibleError:
                 continue
             yield _Node(layer, index, replace(work, problem=problem), operands)
-
-
-def as_run(problem: Problem, arch: Architecture) -> Problem:
-    """As ``mmworkload simulate`` runs it: in native precision, without a mask, a rank-1 product as a matrix product."""
-    operation = "mac" if problem.operation == "mul" else problem.operation
-    return replace(problem, operation=operation, mask=None).with_bits(arch.bits).canonical()
 
 
 def _links(graph: LayerGraph, nodes: list[_Node]) -> tuple[dict[tuple[int, Role], int], list[Edge]]:

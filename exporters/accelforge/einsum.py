@@ -19,8 +19,8 @@ from mmworkload.exporters.accelforge.inexpressible import (
     OPERANDS,
     OPERATION,
     TOO_WIDE,
-    InexpressibleError,
 )
+from mmworkload.exporters.telling import InexpressibleError
 from mmworkload.problem import Axis, Operand, Problem, Role
 
 ROLES: tuple[Role, ...] = ("input", "weight", "output")

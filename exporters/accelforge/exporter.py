@@ -20,27 +20,23 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import ArchitectureError
 from mmworkload.exporters.accelforge import run
-from mmworkload.exporters.accelforge.cascade import Cascade, as_run, cascade
+from mmworkload.exporters.accelforge.cascade import Cascade, cascade
 from mmworkload.exporters.accelforge.einsum import Einsum, translate
-from mmworkload.exporters.accelforge.inexpressible import HOST, MOVEMENT, VECTOR, InexpressibleError
+from mmworkload.exporters.accelforge.inexpressible import MOVEMENT, VECTOR
 from mmworkload.exporters.accelforge.inputs import VERSION, machine, task, workload_text
 from mmworkload.exporters.accelforge.machine import arch_text, fidelity
 from mmworkload.exporters.provenance import provenance
-from mmworkload.exporters.timeloop.problem_file import problem_name
+from mmworkload.exporters.telling import Told, tell
 from mmworkload.exporters.timeloop.yaml_text import comment
-from mmworkload.exporters.work_items import WorkItem, work_items
-from mmworkload.exporting import Export, ManifestRow
+from mmworkload.exporting import Export
 from mmworkload.files import write_atomic
 from mmworkload.graph import Part, Workload
-from mmworkload.problem import Problem
 
 # What `mmworkload simulate` does unless told otherwise.
 _EFFORT = "normal"
@@ -64,15 +60,6 @@ Install it in a Python of 3.12 or later, in an environment of its own: `pip inst
 """
 
 
-@dataclass(frozen=True)
-class _Told:
-    """A problem as it is simulated, as an Einsum, and the layers that run it, each once."""
-
-    problem: Problem
-    einsum: Einsum
-    layers: dict[str, None] = field(default_factory=dict)
-
-
 class AccelForgeExporter:
     """AccelForge 1.0.466."""
 
@@ -89,11 +76,13 @@ class AccelForgeExporter:
         if faithful.level == "refused":
             raise ArchitectureError(f"{arch.name}: {'; '.join(faithful.lost)}")
         head = provenance(workload, arch, versions, f"AccelForge {VERSION}")
-        rows, told = _tell(workload, arch)
+        rows, told = tell(
+            workload, arch, lambda problem, name: translate(problem, arch, name), vector=VECTOR, movement=MOVEMENT
+        )
         files = {"arch.yaml": comment([*head, *_about_arch(arch)]) + arch_text(arch)}
         for name, item in told.items():
             lines = [*head, *_about_problem(item)]
-            files[f"problems/{name}.yaml"] = comment(lines) + workload_text([item.einsum], arch, _EFFORT)
+            files[f"problems/{name}.yaml"] = comment(lines) + workload_text([item.terms], arch, _EFFORT)
         cascades = {name: (part, cascade(part.graph, arch)) for name, part in _names(workload.parts)}
         for name, (part, found) in cascades.items():
             if found.einsums:
@@ -103,7 +92,7 @@ class AccelForgeExporter:
         expected: dict[str, Any] = {
             "version": VERSION,
             "machine": machine(arch),
-            "problems": {name: task([item.einsum], alone=True) for name, item in told.items()},
+            "problems": {name: task([item.terms], alone=True) for name, item in told.items()},
             "cascades": {name: task(found.einsums) for name, (_, found) in cascades.items() if found.einsums},
         }
         files["expected.json"] = json.dumps(expected, indent=1) + "\n"
@@ -122,40 +111,6 @@ class AccelForgeExporter:
             versions=dict(versions),
             fidelity=str(faithful),
         )
-
-
-def _tell(workload: Workload, arch: Architecture) -> tuple[tuple[ManifestRow, ...], dict[str, _Told]]:
-    """The manifest's rows, and the problems that AccelForge can be told, by name in order of first use."""
-    told: dict[str, _Told] = {}
-
-    @cache
-    def place(problem: Problem) -> tuple[str, str]:
-        """(name, "") of a problem, or ("", reason)."""
-        plain = as_run(problem, arch)
-        name = problem_name(plain)
-        if name not in told:
-            try:
-                told[name] = _Told(plain, translate(plain, arch, name))
-            except InexpressibleError as error:
-                return "", str(error)
-        return name, ""
-
-    rows = []
-    for item in work_items(workload):
-        name, excluded = "", _without_problem(item)
-        if item.work and not excluded:
-            name, excluded = place(item.work.problem)
-        if name:
-            told[name].layers[item.name] = None
-        rows.append(item.manifest_row(f"problems/{name}.yaml", excluded))
-    return tuple(rows), told
-
-
-def _without_problem(item: WorkItem) -> str:
-    """Why an item is left out whatever its loop nest, or an empty string."""
-    if item.work is None:
-        return VECTOR.reason if item.layer.vector_ops else MOVEMENT.reason
-    return HOST.reason if item.layer.placement == "host" else ""
 
 
 def _names(parts: Sequence[Part]) -> Iterable[tuple[str, Part]]:
@@ -191,10 +146,10 @@ def _about_arch(arch: Architecture) -> list[str]:
     ]
 
 
-def _about_problem(told: _Told) -> list[str]:
+def _about_problem(told: Told[Einsum]) -> list[str]:
     names, problem = list(told.layers), told.problem
     rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    merged = [f"{item.name} ({' x '.join(item.dims)})" for item in told.einsum.variables if len(item.dims) > 1]
+    merged = [f"{item.name} ({' x '.join(item.dims)})" for item in told.terms.variables if len(item.dims) > 1]
     return [
         f"layers ({len(names)}): {', '.join(names[:4])}{rest}",
         f"shape: {problem}",

@@ -5,19 +5,7 @@ Sources are modules of the package ``accelforge`` 1.0.466, or this project's own
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from mmworkload.errors import SimulationError
-
-
-@dataclass(frozen=True)
-class Family:
-    """A family of operators that is left out. ``reason`` begins what a manifest says; ``source`` is where it shows."""
-
-    operators: str
-    reason: str
-    source: str
-
+from mmworkload.exporters.telling import HOST, Family
 
 VECTOR = Family(
     "elementwise operations, activations, pooling, normalization, softmax, reductions",
@@ -32,7 +20,6 @@ MOVEMENT = Family(
     "accelforge/frontend/workload.py, Einsum.is_copy_operation: a copy is of a whole tensor, and every Einsum indexes"
     " its tensors by affine expressions",
 )
-HOST = Family("pre-processing", "runs on the host", "mmworkload/layer.py, placement: the host is measured instead")
 OPERATION = Family(
     "loop nests of sums, maxima and the like",
     "the operation is not a multiply-accumulate",
@@ -60,11 +47,3 @@ TOO_WIDE = Family(
     "accelforge/frontend/arch/components.py, Memory.size: no mapping is valid",
 )
 FAMILIES = (VECTOR, MOVEMENT, HOST, OPERATION, OPERANDS, DIAGONAL, IDLE, TOO_WIDE)
-
-
-class InexpressibleError(SimulationError):
-    """A problem of one of :data:`FAMILIES`."""
-
-    def __init__(self, family: Family, detail: str) -> None:
-        super().__init__(f"{family.reason}; {detail}")
-        self.family = family

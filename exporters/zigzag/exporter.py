@@ -18,17 +18,14 @@ One file a problem, because ZigZag gives up on a whole workload when one layer f
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 
 from mmworkload.arch import Architecture
 from mmworkload.exporters.provenance import provenance
-from mmworkload.exporters.timeloop.problem_file import problem_name
+from mmworkload.exporters.telling import Told, tell
 from mmworkload.exporters.timeloop.yaml_text import comment
-from mmworkload.exporters.work_items import WorkItem, work_items
 from mmworkload.exporters.zigzag.command import mapping_name
-from mmworkload.exporters.zigzag.inexpressible import HOST, MOVEMENT, VECTOR, InexpressibleError
+from mmworkload.exporters.zigzag.inexpressible import MOVEMENT, VECTOR
 from mmworkload.exporters.zigzag.inputs import (
     Inputs,
     accelerator_text,
@@ -39,10 +36,9 @@ from mmworkload.exporters.zigzag.inputs import (
 )
 from mmworkload.exporters.zigzag.memories import fidelity
 from mmworkload.exporters.zigzag.unrolling import Unrolling
-from mmworkload.exporting import Export, ManifestRow
+from mmworkload.exporting import Export
 from mmworkload.files import write_atomic
 from mmworkload.graph import Workload
-from mmworkload.problem import Problem
 
 VERSION = "3.9.1"
 # What `mmworkload simulate` does unless told otherwise.
@@ -62,15 +58,6 @@ if __name__ == "__main__":
 '''
 
 
-@dataclass(frozen=True)
-class _Told:
-    """A problem as it is simulated, in ZigZag's terms, and the layers that run it, each once."""
-
-    problem: Problem
-    inputs: Inputs
-    layers: dict[str, None] = field(default_factory=dict)
-
-
 class ZigZagExporter:
     """ZigZag 3.9.1 (``zigzag-dse``)."""
 
@@ -84,16 +71,18 @@ class ZigZagExporter:
         that only differ in these share a file.
         """
         head = provenance(workload, arch, versions, f"ZigZag {VERSION}")
-        rows, told = _tell(workload, arch)
+        rows, told = tell(
+            workload, arch, lambda problem, name: inputs(problem, arch, _EFFORT), vector=VECTOR, movement=MOVEMENT
+        )
         files = {"accelerator.yaml": comment([*head, *_about_accelerator(arch)]) + accelerator_text(arch)}
         for number, (name, item) in enumerate(told.items()):
             lines = [*head, *_about_problem(item)]
-            files[f"problems/{name}.yaml"] = comment(lines) + workload_text(item.inputs.layer, name, number)
-        files |= _mappings({name: item.inputs.choices for name, item in told.items()}, head)
+            files[f"problems/{name}.yaml"] = comment(lines) + workload_text(item.terms.layer, name, number)
+        files |= _mappings({name: item.terms.choices for name, item in told.items()}, head)
         expected = {
             "version": VERSION,
             "machine": machine(arch, _EFFORT),
-            "problems": {name: item.inputs.task for name, item in told.items()},
+            "problems": {name: item.terms.task for name, item in told.items()},
         }
         files["expected.json"] = json.dumps(expected, indent=1) + "\n"
         files |= _runner(head)
@@ -109,39 +98,6 @@ class ZigZagExporter:
             versions=dict(versions),
             fidelity=str(fidelity(arch)),
         )
-
-
-def _tell(workload: Workload, arch: Architecture) -> tuple[tuple[ManifestRow, ...], dict[str, _Told]]:
-    """The manifest's rows, and the problems that ZigZag can be told, by name in order of first use."""
-    told: dict[str, _Told] = {}
-
-    @cache
-    def place(problem: Problem) -> tuple[str, str]:
-        """(name, "") of a problem, or ("", reason)."""
-        run = as_run(problem, arch)
-        name = problem_name(run)
-        if name not in told:
-            try:
-                told[name] = _Told(run, inputs(run, arch, _EFFORT))
-            except InexpressibleError as error:
-                return "", str(error)
-        return name, ""
-
-    rows = []
-    for item in work_items(workload):
-        name, excluded = "", _without_problem(item)
-        if item.work and not excluded:
-            name, excluded = place(item.work.problem)
-        if name:
-            told[name].layers[item.name] = None
-        rows.append(item.manifest_row(f"problems/{name}.yaml", excluded))
-    return tuple(rows), told
-
-
-def as_run(problem: Problem, arch: Architecture) -> Problem:
-    """As ``mmworkload simulate`` runs it: in native precision, without a mask, a rank-1 product as a matrix product."""
-    operation = "mac" if problem.operation == "mul" else problem.operation
-    return replace(problem, operation=operation, mask=None).with_bits(arch.bits).canonical()
 
 
 def _mappings(choices: dict[str, tuple[Unrolling, ...]], head: list[str]) -> dict[str, str]:
@@ -171,13 +127,6 @@ def _runner(head: list[str]) -> dict[str, str]:
     return files
 
 
-def _without_problem(item: WorkItem) -> str:
-    """Why an item is left out whatever its loop nest, or an empty string."""
-    if item.work is None:
-        return VECTOR.reason if item.layer.vector_ops else MOVEMENT.reason
-    return HOST.reason if item.layer.placement == "host" else ""
-
-
 def _about_accelerator(arch: Architecture) -> list[str]:
     return [
         f"architecture: {arch.name}. {arch.description}",
@@ -187,7 +136,7 @@ def _about_accelerator(arch: Architecture) -> list[str]:
     ]
 
 
-def _about_problem(told: _Told) -> list[str]:
+def _about_problem(told: Told[Inputs]) -> list[str]:
     names, problem = list(told.layers), told.problem
     rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
     lines = [
@@ -195,6 +144,6 @@ def _about_problem(told: _Told) -> list[str]:
         f"shape: {problem}",
         f"multiply-accumulates: {problem.macs}",
     ]
-    if told.inputs.layer.scattered:
+    if told.terms.layer.scattered:
         lines.append("A transposed convolution: its matrix product, without the sums of overlapping outputs.")
     return lines

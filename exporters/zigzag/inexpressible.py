@@ -5,19 +5,7 @@ Sources are modules of the package ``zigzag-dse`` 3.9.1, or this project's own d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from mmworkload.errors import SimulationError
-
-
-@dataclass(frozen=True)
-class Family:
-    """A family of operators that is left out. ``reason`` begins what a manifest says; ``source`` is where it shows."""
-
-    operators: str
-    reason: str
-    source: str
-
+from mmworkload.exporters.telling import HOST, Family
 
 VECTOR = Family(
     "elementwise operations, activations, pooling, normalization, softmax, reductions",
@@ -30,7 +18,6 @@ MOVEMENT = Family(
     "no multiply-accumulates: only moves data",
     "zigzag/parser/workload_validator.py, EQUATION_REGEX: a layer is an equation of two inputs",
 )
-HOST = Family("pre-processing", "runs on the host", "mmworkload/layer.py, placement: the host is measured instead")
 OPERATION = Family(
     "loop nests of sums, maxima and the like",
     "the operation is not a multiply-accumulate",
@@ -64,11 +51,3 @@ TOO_WIDE = Family(
     "zigzag/opt/loma/memory_allocator.py: MemoryTooSmallException",
 )
 FAMILIES = (VECTOR, MOVEMENT, HOST, OPERATION, OPERANDS, DIAGONAL, THREE_LOOPS, SECOND_WINDOW, TOO_WIDE)
-
-
-class InexpressibleError(SimulationError):
-    """A problem of one of :data:`FAMILIES`."""
-
-    def __init__(self, family: Family, detail: str) -> None:
-        super().__init__(f"{family.reason}; {detail}")
-        self.family = family

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmworkload.arch import Architecture
-from mmworkload.exporters.zigzag.inexpressible import TOO_WIDE, InexpressibleError
+from mmworkload.exporters.telling import InexpressibleError
+from mmworkload.exporters.zigzag.inexpressible import TOO_WIDE
 from mmworkload.exporters.zigzag.layer import ZigZagLayer, translate
 from mmworkload.exporters.zigzag.memories import LINKS, accelerator, chain, too_small
 from mmworkload.exporters.zigzag.unrolling import Unrolling, unrollings

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmworkload.arch import Array
+from mmworkload.exporters.telling import InexpressibleError
 from mmworkload.exporters.zigzag.inexpressible import (
     DIAGONAL,
     OPERANDS,
     OPERATION,
     SECOND_WINDOW,
     THREE_LOOPS,
-    InexpressibleError,
 )
 from mmworkload.problem import Axis, Operand, Problem
 from mmworkload.simulating.estimate import compulsory_elements

@@ -22,7 +22,7 @@ from mmworkload.simulating.answering import Progress, Questions
 from mmworkload.simulating.cache import Cache
 from mmworkload.simulating.choice import Choice, choices
 from mmworkload.simulating.concurrency import concurrency, runs_of
-from mmworkload.simulating.estimate import Options
+from mmworkload.simulating.estimate import ARRAY_OPERATIONS, Options, as_asked
 from mmworkload.simulating.footprint import Fit, fits, memory_need
 from mmworkload.simulating.result import LayerResult, Simulation
 from mmworkload.simulating.rollup import OnChip, critical_path_s, on_chip, unit_of
@@ -31,7 +31,6 @@ from mmworkload.simulating.transfers import Transfer, transfers
 from mmworkload.system import System, require_stages
 
 DTYPE_BITS = {"float64": 64, "float32": 32, "tf32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4}
-ARRAY_OPERATIONS = ("mac", "mul")
 
 
 def simulate(
@@ -200,14 +199,12 @@ def _by_machine(workload: Workload, system: System) -> dict[str, tuple[Architect
 
 
 def as_run(layers: Iterable[Layer], role_bits: dict[Role, int]) -> dict[str, Problem]:
-    """The loop nests that the array runs, by the key of the layer's own problem: in the bits of the run, without the
-    mask, in canonical form."""
+    """The loop nests that the array runs as simulators are asked them, by the key of the layer's own problem."""
     found: dict[str, Problem] = {}
     for layer in layers:
         for work in layer.work:
             if work.problem.operation in ARRAY_OPERATIONS and work.problem.key not in found:
-                plain = replace(work.problem, operation="mac", mask=None)
-                found[work.problem.key] = plain.with_bits(role_bits).canonical()
+                found[work.problem.key] = as_asked(work.problem, role_bits)
     return found
 
 

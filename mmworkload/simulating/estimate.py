@@ -12,9 +12,20 @@ from typing import Any, Protocol
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import FormatError, SimulationError, UnknownNameError
-from mmworkload.problem import Axis, Operand, Problem
+from mmworkload.problem import Axis, Operand, Problem, Role
 
 EFFORTS = ("quick", "normal", "thorough")
+
+
+ARRAY_OPERATIONS = ("mac", "mul")
+"""What runs on the array of multipliers."""
+
+
+def as_asked(problem: Problem, role_bits: dict[Role, int]) -> Problem:
+    """The problem as simulators are asked it: in the bits of the run, without a mask, a rank-1 product as a matrix
+    product, in canonical form. Other operations stay what they are."""
+    operation = "mac" if problem.operation in ARRAY_OPERATIONS else problem.operation
+    return replace(problem, operation=operation, mask=None).with_bits(role_bits).canonical()
 
 
 class NotRecordedError(SimulationError):

@@ -30,9 +30,9 @@ from mmworkload.exporters.accelforge.inexpressible import (
     OPERATION,
     TOO_WIDE,
     VECTOR,
-    InexpressibleError,
 )
 from mmworkload.exporters.accelforge.machine import arch_text, fidelity
+from mmworkload.exporters.telling import InexpressibleError
 from mmworkload.exporting import Export, write_export
 from mmworkload.graph import LayerGraph, Part, Workload
 from mmworkload.layer import Layer, Tensor, TensorKind, Work

@@ -541,13 +541,14 @@ def build(batch=1):
     return Llama(), {"tokens": torch.zeros(batch, TOKENS, dtype=torch.long)}
 """
 
-REPORT = """
-import json, resource, sys
+REPORT = r"""
+import json, re, sys
 from mmworkload.models import resolve
 from mmworkload.tracing import trace_model
 
 graph = trace_model(resolve(sys.argv[1], dtype="bfloat16")).graph
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not ru_maxrss, which starts at that of the process it was forked from, even after exec.
+peak = int(re.findall(r"VmHWM:\s+(\d+) kB", open("/proc/self/status").read())[0]) * 1024
 print(json.dumps([peak, graph.total_params, graph.total_macs, graph.totals().useful_macs, len(graph.problems)]))
 """
 
