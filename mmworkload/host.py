@@ -26,6 +26,7 @@ from typing import Any
 
 from mmworkload.arch import HOST, AccessEnergy, Architecture, Array, Compute, Level, VectorUnit
 from mmworkload.errors import UnavailableError
+from mmworkload.measuring.memory import memory_bytes
 from mmworkload.problem import LEGEND
 
 FLOAT_BYTES = 4
@@ -174,16 +175,6 @@ def cache_bytes(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> in
         if text[:-1].isdigit() and text[-1] in _CACHE_UNITS:
             sizes.append(int(text[:-1]) * _CACHE_UNITS[text[-1]])
     return max(sizes, default=None)
-
-
-def memory_bytes() -> int:
-    """The DRAM of the machine, or what the control group of this process may use of it."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return physical
-    return min(physical, int(limit)) if limit.isdigit() else physical
 
 
 def _torch() -> ModuleType:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmworkload.errors import MmworkloadError, UnavailableError, UnknownNameError
 from mmworkload.measuring.folder import Result
@@ -20,10 +20,22 @@ if TYPE_CHECKING:
 
     from mmworkload.graph import LayerGraph
     from mmworkload.measuring.attribution import Event, LayerKernels
+    from mmworkload.measuring.frames import HostRow, KernelRow
     from mmworkload.models import Model
     from mmworkload.tracing import Traced
 
-__all__ = ["Execution", "LayerTime", "Measurement", "Result", "Spread", "StageTime", "measure", "measure_result"]
+__all__ = [
+    "Execution",
+    "LayerTime",
+    "Measurement",
+    "Result",
+    "Spread",
+    "StageTime",
+    "Taken",
+    "measure",
+    "measure_result",
+    "take",
+]
 
 DEVICES = ("cpu", "cuda")
 # Forward passes under the profiler: a few are enough for a spread, and each one costs memory for its events.
@@ -31,7 +43,29 @@ PROFILED_RUNS = (3, 10)
 STEPS = 6
 
 
-def measure(
+class Taken(NamedTuple):
+    """All that one measurement gives: times, the graph that was measured, a row for each kernel and host activity."""
+
+    measurement: Measurement
+    graph: LayerGraph
+    kernels: list[KernelRow]
+    host: list[HostRow]
+
+
+def measure(model: Model, **options: Any) -> Measurement:
+    """The times of :func:`take`, whose arguments and errors these are; needs no pandas."""
+    return take(model, **options).measurement
+
+
+def measure_result(model: Model, **options: Any) -> Result:
+    """What :func:`take` gives, with its rows as frames; arguments and errors are the same."""
+    from mmworkload.measuring.frames import host_frame, kernels_frame
+
+    taken = take(model, **options)
+    return Result(taken.measurement, taken.graph, kernels_frame(taken.kernels), host_frame(taken.host))
+
+
+def take(
     model: Model,
     *,
     device: str = "cpu",
@@ -44,37 +78,7 @@ def measure(
     energy: bool = False,
     traced: Traced | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Measurement:
-    """The times of :func:`measure_result`, without graph and frames; all arguments and errors are those."""
-    return measure_result(
-        model,
-        device=device,
-        warmup=warmup,
-        repeats=repeats,
-        only=only,
-        limit_s=limit_s,
-        compiled=compiled,
-        cuda_graph=cuda_graph,
-        energy=energy,
-        traced=traced,
-        progress=progress,
-    ).measurement
-
-
-def measure_result(
-    model: Model,
-    *,
-    device: str = "cpu",
-    warmup: int = 10,
-    repeats: int = 50,
-    only: Sequence[str] = (),
-    limit_s: float = 60.0,
-    compiled: bool = False,
-    cuda_graph: bool = False,
-    energy: bool = False,
-    traced: Traced | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Result:
+) -> Taken:
     """Times ``model`` on ``device``, ``cpu`` or ``cuda``, with random weights and inputs.
 
     Parameters
@@ -103,9 +107,9 @@ def measure_result(
         require_compiler,
         require_cuda_graphs,
     )
-    from mmworkload.measuring.frames import attributed_share, host_frame, host_rows, kernel_rows, kernels_frame
+    from mmworkload.measuring.frames import attributed_share, host_rows, kernel_rows
     from mmworkload.measuring.guard import guarded
-    from mmworkload.measuring.memory import peak_memory
+    from mmworkload.measuring.memory import peak_memory, require_room
     from mmworkload.measuring.profiling import profiled, run_names
     from mmworkload.measuring.program import bind
     from mmworkload.measuring.provenance import provenance
@@ -131,6 +135,7 @@ def measure_result(
     done(0, STEPS)
     traced = traced or trace_model(model)
     chosen = _chosen(traced.graph, only) if only else None
+    require_room(traced.graph, place)
     done(1, STEPS)
     with guarded(model, device, "building it"):
         program = bind(traced, model.build(device), place)
@@ -226,7 +231,7 @@ def measure_result(
         ),
         energy=joules,
     )
-    return Result(measurement, traced.graph, kernels_frame(kernel_table), host_frame(host_table))
+    return Taken(measurement, traced.graph, kernel_table, host_table)
 
 
 def _chosen(graph: LayerGraph, only: Sequence[str]) -> set[str]:

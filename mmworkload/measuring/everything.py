@@ -1,8 +1,9 @@
 """Measures every workload that is installed: ``python -m mmworkload.measuring.everything -o measurements/``.
 
-Each variant at a few batch sizes, one JSON file per measurement, and a summary table (CSV and Markdown), in a folder
-named after the device, so that devices do not overwrite each other. When the time is over no measurement is started any
-more, and the table says what was left out.
+Each variant at a few batch sizes and in a few number types, one JSON file per measurement, and a summary table (CSV and
+Markdown), in a folder named after the device, so that devices do not overwrite each other. When the time is over no
+measurement is started any more, and the table says what was left out; the next run goes on there. ``mmworkload results
+add-measured FOLDER`` makes a pack of the folder, which is what the repository keeps.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from mmworkload.errors import MmworkloadError, UnknownNameError
 from mmworkload.files import write_atomic
 from mmworkload.measuring import DEVICES, Measurement, find_device, measure
 
-# Batch sizes besides each family's own: the latency case, and the batch of MMBench's characterisation (IISWC 2023).
-BATCHES = (1, 40)
+# Batch sizes besides each family's own: the latency case, and one that fills a device.
+BATCHES = (1, 32)
+DTYPES = {"cpu": ("float32",), "cuda": ("float32", "bfloat16")}
 # One measurement may not take more than this of the total, however few there are.
 LONGEST_S = 30.0
 
@@ -36,6 +38,11 @@ class Item:
 
     name: str
     batch: int
+    dtype: str = "float32"
+
+    @property
+    def file(self) -> str:
+        return f"{_slug(self.name)}_b{self.batch}_{self.dtype}.json"
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,8 @@ class Row:
 
     model: str
     batch: int
+    dtype: str
     status: str
-    dtype: str = ""
     device: str = ""
     eager_s: float | str = ""
     eager_q1_s: float | str = ""
@@ -62,11 +69,14 @@ class Row:
     file: str = ""
 
 
-def plan(patterns: Sequence[str] = ()) -> list[Item]:
+def plan(
+    patterns: Sequence[str] = (), *, batches: Sequence[int] = (), dtypes: Sequence[str] = ("float32",)
+) -> list[Item]:
     """Every variant whose name matches one of ``patterns`` (all without any), the default of each family first.
 
-    All are taken at one batch size, then at the next, so that a run that is cut short has every workload at batch 1.
-    Raises UnknownNameError when nothing matches.
+    All are taken at one batch size, then at the next, and in one number type after the other, so that a run that is cut
+    short has every workload at batch 1. ``batches`` replace the usual ones. Raises UnknownNameError when nothing
+    matches.
     """
     from mmworkload.models import families
 
@@ -76,30 +86,33 @@ def plan(patterns: Sequence[str] = ()) -> list[Item]:
         for rank, variant in enumerate(family.variants)
     ]
     variants.sort(key=lambda item: item[0])
-    sizes = {name: {*BATCHES, own_batch} for _, name, own_batch in variants}
+    sizes = {name: {*batches} or {*BATCHES, own_batch} for _, name, own_batch in variants}
     wanted = [name for name in sizes if not patterns or any(fnmatch.fnmatchcase(name, glob) for glob in patterns)]
     if not wanted:
         raise UnknownNameError("workload", " ".join(patterns), sizes)
-    batches = sorted(set().union(*(sizes[name] for name in wanted)))
-    return [Item(name, batch) for batch in batches for name in wanted if batch in sizes[name]]
+    every = sorted(set().union(*(sizes[name] for name in wanted)))
+    return [Item(name, batch, dtype) for batch in every for dtype in dtypes for name in wanted if batch in sizes[name]]
 
 
 def measure_one(item: Item, *, device: str, out: Path, limit_s: float) -> tuple[Row, dict[str, Any]]:
-    """The row of one measurement and its provenance; its file is written to ``out``.
+    """The row of one measurement and its provenance; its file is written to ``out``, one that is there is taken.
 
     A model that fails gives a row that says why: it must not cost the others.
     """
     from mmworkload.models import resolve
 
+    path = out / item.file
     try:
-        result = measure(resolve(item.name, batch=item.batch), device=device, limit_s=limit_s)
+        if path.exists():
+            result = Measurement.load(path)
+        else:
+            result = measure(resolve(item.name, batch=item.batch, dtype=item.dtype), device=device, limit_s=limit_s)
+            result.save(path)
     except Exception as error:
         reason = str(error) if isinstance(error, MmworkloadError) else f"{type(error).__name__}: {error}"
         print(f"  {reason}", file=sys.stderr, flush=True)
-        return Row(item.name, item.batch, f"failed: {' '.join(reason.split())}"), {}
-    file = f"{_slug(item.name)}_b{item.batch}.json"
-    result.save(out / file)
-    return row_of(result, file), result.provenance
+        return Row(item.name, item.batch, item.dtype, f"failed: {' '.join(reason.split())}"), {}
+    return row_of(result, item.file), result.provenance
 
 
 def row_of(result: Measurement, file: str) -> Row:
@@ -109,8 +122,8 @@ def row_of(result: Measurement, file: str) -> Row:
     return Row(
         model=result.model,
         batch=result.batch,
-        status="measured",
         dtype=result.dtype,
+        status="measured",
         device=result.device,
         eager_s=result.eager.median_s,
         eager_q1_s=result.eager.q1_s,
@@ -147,9 +160,9 @@ def to_markdown(rows: Sequence[Row], provenance: dict[str, Any]) -> str:
         " differ: the share of kernel time in which eager and graph run other kernels. Above 5 % the times per layer"
         " are not those of the user's kernels.",
         "",
-        "| model | batch | eager ms | quartiles ms | graph / eager | layers / eager | kernels differ | slowest stage"
-        " | peak MiB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
+        "| model | batch | dtype | eager ms | quartiles ms | graph / eager | layers / eager | kernels differ"
+        " | slowest stage | peak MiB |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
     ]
     for row in rows:
         if row.status == "measured":
@@ -157,6 +170,7 @@ def to_markdown(rows: Sequence[Row], provenance: dict[str, Any]) -> str:
             cells = [
                 row.model,
                 str(row.batch),
+                row.dtype,
                 f"{eager_s * 1e3:.3f}",
                 f"{float(row.eager_q1_s) * 1e3:.3f} to {float(row.eager_q3_s) * 1e3:.3f}",
                 f"{float(row.graph_s) / eager_s:.2f}",
@@ -168,7 +182,12 @@ def to_markdown(rows: Sequence[Row], provenance: dict[str, Any]) -> str:
             lines.append(f"| {' | '.join(cells)} |")
     missing = [row for row in rows if row.status != "measured"]
     if missing:
-        lines += ["", "Not measured:", "", *(f"- {row.model} at batch {row.batch}: {row.status}" for row in missing)]
+        lines += [
+            "",
+            "Not measured:",
+            "",
+            *(f"- {row.model} at batch {row.batch} in {row.dtype}: {row.status}" for row in missing),
+        ]
     lines += ["", "Provenance:", "", *(f"- {key}: {_text(value)}" for key, value in provenance.items())]
     return "\n".join(lines) + "\n"
 
@@ -191,10 +210,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda", choices=DEVICES)
     parser.add_argument("-o", "--out", type=Path, default=Path("measurements"), help="the folder for results")
     parser.add_argument("--limit-s", type=float, default=540.0, help="seconds after which nothing more is started")
+    parser.add_argument("--batch", type=int, action="append", help="instead of the usual batch sizes; may be repeated")
+    parser.add_argument("--dtype", action="append", help="instead of the usual number types; may be repeated")
     parser.add_argument("patterns", nargs="*", help="globs over workload/variant; all without any")
     options = parser.parse_args(arguments)
     try:
-        return _run(options.device, options.out, options.limit_s, options.patterns)
+        items = plan(options.patterns, batches=options.batch or (), dtypes=options.dtype or DTYPES[options.device])
+        return _run(options.device, options.out, options.limit_s, items)
     except MmworkloadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -203,17 +225,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(device: str, out: Path, limit_s: float, patterns: Sequence[str]) -> int:
+def _run(device: str, out: Path, limit_s: float, items: Sequence[Item]) -> int:
     from mmworkload.measuring.provenance import device_name
 
     begin = time.monotonic()
-    items = plan(patterns)
     folder = out / _slug(device_name(find_device(device)))
     rows: list[Row] = []
     provenance: dict[str, Any] = {}
 
     def summarise(reason: str) -> None:
-        left = [Row(item.name, item.batch, f"left out: {reason}") for item in items[len(rows) :]]
+        left = [Row(item.name, item.batch, item.dtype, f"left out: {reason}") for item in items[len(rows) :]]
         write_atomic(folder / "summary.csv", to_csv([*rows, *left]))
         write_atomic(folder / "summary.md", to_markdown([*rows, *left], provenance))
 
@@ -225,7 +246,11 @@ def _run(device: str, out: Path, limit_s: float, patterns: Sequence[str]) -> int
             remaining_s = limit_s - (time.monotonic() - begin)
             if remaining_s <= 0:
                 break
-            print(f"[{index + 1}/{len(items)}] {item.name} at batch {item.batch}", file=sys.stderr, flush=True)
+            print(
+                f"[{index + 1}/{len(items)}] {item.name} at batch {item.batch} in {item.dtype}",
+                file=sys.stderr,
+                flush=True,
+            )
             share_s = min(LONGEST_S, remaining_s / (len(items) - index))
             row, facts = measure_one(item, device=device, out=folder, limit_s=share_s)
             rows.append(row)

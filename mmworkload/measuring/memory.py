@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mmworkload.errors import MmworkloadError
 
 if TYPE_CHECKING:
     import torch
 
+    from mmworkload.graph import LayerGraph
     from mmworkload.measuring.program import Eager
 
 
 def highest(changes: Iterable[int]) -> int:
     """The most bytes alive at a time, from allocations (positive) and frees (negative) in order; 0 for none."""
     return max(accumulate(changes, initial=0))
+
+
+def require_room(graph: LayerGraph, device: torch.device) -> None:
+    """MmworkloadError when weights and inputs alone are more than the device has: the system would end the process."""
+    import torch
+
+    held = {item.storage: item.bytes for item in graph.tensors.values() if item.kind != "activation"}
+    needed = sum(held.values())
+    has = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else memory_bytes()
+    if needed > has:
+        raise MmworkloadError(
+            f"{graph.model} at batch {graph.batch}: its weights and inputs in {graph.dtype} take {needed / 2**30:.3g}"
+            f" GiB, and {device} has {has / 2**30:.3g} GiB. Give a smaller --batch or a narrower --dtype."
+        )
+
+
+def memory_bytes() -> int:
+    """The DRAM of the machine, or what the control group of this process may use of it."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return physical
+    return min(physical, int(limit)) if limit.isdigit() else physical
 
 
 def storage_bytes(tensors: Iterable[Any]) -> int:

@@ -48,9 +48,46 @@ def test_all_variants_come_at_batch_one_before_any_at_a_larger_one():
     assert batches == sorted(batches)
     names = {f"{family}/{variant.name}" for family, found in models.families().items() for variant in found.variants}
     assert {item.name for item in items if item.batch == 1} == names
-    assert {item.name for item in items if item.batch == 40} == names
+    assert {item.name for item in items if item.batch == 32} == names
     for name, family in models.families().items():
         assert any(item.name.startswith(f"{name}/") and item.batch == family.default_batch for item in items)
+
+
+def test_number_types_take_turns_within_a_batch_size():
+    items = everything.plan(["av-mnist/image", "av-mnist/audio"], batches=[1, 4], dtypes=["float32", "bfloat16"])
+    assert [(item.batch, item.dtype) for item in items[::2]] == [
+        (1, "float32"), (1, "bfloat16"), (4, "float32"), (4, "bfloat16"),
+    ]  # fmt: skip
+    assert len({item.file for item in items}) == len(items) == 8
+
+
+def test_a_second_run_takes_what_the_first_one_measured(folder, tmp_path, monkeypatch):
+    use(monkeypatch, lambda model: measurement(model.name, model.batch))
+    arguments = ["--device", "cpu", "-o", str(tmp_path), "--batch", "1"]
+    assert everything.main([*arguments, "av-mnist/image"]) == 0
+    called = []
+
+    def counted(model):
+        called.append(model.name)
+        return measurement(model.name, model.batch)
+
+    use(monkeypatch, counted)
+    assert everything.main([*arguments, "av-mnist/image", "av-mnist/audio"]) == 0
+    assert called == ["av-mnist/audio"]
+    assert {row["model"]: row["status"] for row in table(folder)} == {
+        "av-mnist/image": "measured", "av-mnist/audio": "measured",
+    }  # fmt: skip
+
+
+def test_what_cannot_be_held_is_refused_before_it_is_built(folder, tmp_path, monkeypatch):
+    from mmworkload.measuring import memory
+
+    monkeypatch.setattr(memory, "memory_bytes", lambda: 20_000)
+    names = ["--batch", "1", "av-mnist/image"]
+    assert everything.main(["--device", "cpu", "-o", str(tmp_path), *names]) == 2
+    (row,) = table(folder)
+    assert "its weights and inputs in float32 take" in row["status"]
+    assert "cpu has 1.86e-05 GiB" in row["status"]
 
 
 def test_patterns_choose_and_an_unknown_one_is_refused():
@@ -65,15 +102,15 @@ def test_each_measurement_is_a_file_and_a_row(folder, tmp_path, monkeypatch, cap
     rows = table(folder)
     assert [(row["model"], row["batch"], row["status"]) for row in rows] == [
         ("av-mnist/image", "1", "measured"),
-        ("av-mnist/image", "40", "measured"),
+        ("av-mnist/image", "32", "measured"),
     ]
     assert float(rows[0]["layer_sum_s"]) == pytest.approx(0.8)
     assert (rows[0]["slowest_stage"], float(rows[0]["slowest_stage_share"])) == ("encoder/image", pytest.approx(0.75))
-    assert Measurement.load(folder / rows[1]["file"]) == measurement("av-mnist/image", 40)
+    assert Measurement.load(folder / rows[1]["file"]) == measurement("av-mnist/image", 32)
     text = (folder / "summary.md").read_text()
     assert (
-        "| av-mnist/image | 1 | 1000.000 | 900.000 to 1100.000 | 1.00 | 0.80 | 0.0% | encoder/image (75%) | 3.0 |"
-        in text
+        "| av-mnist/image | 1 | float32 | 1000.000 | 900.000 to 1100.000 | 1.00 | 0.80 | 0.0% | encoder/image (75%) |"
+        " 3.0 |" in text
     )
     assert "# Measured on Some CPU" in text
     assert "- versions: torch 2.11" in text
@@ -92,10 +129,10 @@ def test_a_model_that_fails_costs_the_others_nothing(folder, tmp_path, monkeypat
     names = ["av-mnist/concat", "av-mnist/image", "av-mnist/audio"]
     assert everything.main(["--device", "cpu", "-o", str(tmp_path), *names]) == 0
     status = {(row["model"], row["batch"]): row["status"] for row in table(folder)}
-    assert status["av-mnist/concat", "1"] == status["av-mnist/concat", "40"] == "measured"
+    assert status["av-mnist/concat", "1"] == status["av-mnist/concat", "32"] == "measured"
     assert status["av-mnist/image", "1"] == "failed: it does not run"
     assert status["av-mnist/audio", "1"] == "failed: RuntimeError: a defect of ours"
-    assert "- av-mnist/image at batch 1: failed: it does not run" in (folder / "summary.md").read_text()
+    assert "- av-mnist/image at batch 1 in float32: failed: it does not run" in (folder / "summary.md").read_text()
 
 
 def test_nothing_is_started_when_the_time_is_over(folder, tmp_path, monkeypatch):
@@ -154,7 +191,7 @@ def test_a_device_that_is_not_there_is_an_error(tmp_path, monkeypatch, capsys):
 
 def test_measuring_for_real_writes_a_measurement(tmp_path):
     assert everything.main(["--device", "cpu", "-o", str(tmp_path), "--limit-s", "60", "av-mnist/image"]) == 0
-    (path,) = tmp_path.glob("*/av-mnist-image_b1.json")
+    (path,) = tmp_path.glob("*/av-mnist-image_b1_float32.json")
     result = Measurement.load(path)
     assert result.eager.median_s > 0
     assert result.layer_sum_s > 0
