@@ -93,9 +93,9 @@ def test_a_graph_has_the_batch_it_was_traced_with() -> None:
 
 
 def test_without_torch_a_workload_comes_from_its_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmworkload import verbs
+    from mmworkload import sources
 
-    monkeypatch.setattr(verbs.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
     assert mmworkload.trace("av-mnist/slf").total_macs == 11993032
     with pytest.raises(MmworkloadError, match=r"mmworkload\[trace\]"):
         mmworkload.trace("av-mnist/slf", batch=2)

@@ -42,10 +42,11 @@ def exits(
     from mmworkload.exits.analysis import Cost, simulated_costs
     from mmworkload.graph import Workload
     from mmworkload.simulating.engine import Simulation
+    from mmworkload.sources import exit_network
 
     name = model if SUFFIX in model else f"{model}{SUFFIX}"
     dtype = how.get("dtype")
-    network = verbs.exit_network(name, how)
+    network = exit_network(name, how)
     if network is None:
         raise MmworkloadError(f"{name}: write settings of exits behind a question mark, {SUFFIX}?p=0.3")
     costs: list[Cost] = []

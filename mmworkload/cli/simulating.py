@@ -37,9 +37,10 @@ def simulate(
     """Cycles, latency and energy of every layer on an accelerator; of several simulators side by side."""
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
+    from mmworkload.sources import machine
 
     with bar(f"simulating {model}") as progress:
-        spec = verbs.machine(arch, how)
+        spec, how = machine(arch, how)
         if "," not in simulator:
             result = verbs.simulate(
                 model, spec, simulator=simulator, only=only or (), strict=strict, progress=progress, **running, **how

@@ -47,7 +47,7 @@ def expand(workloads: Mapping[str, float], where: str = "sweep") -> tuple[Entry,
 
 def _require_known(text: str, where: str) -> None:
     from mmworkload.models.names import families, split
-    from mmworkload.verbs import is_saved_graph
+    from mmworkload.sources import is_saved_graph
 
     base = split(text)[0]
     if is_saved_graph(text) or ":" in base or base.endswith(".py"):
@@ -90,8 +90,8 @@ def load_graphs(
 def _traced(name: str, batch: int | None) -> tuple[LayerGraph, str]:
     """The graph, and the text of its snapshot where it has one."""
     from mmworkload.models.names import families, split
+    from mmworkload.sources import load_graph
     from mmworkload.tracing.snapshot import path_of
-    from mmworkload.verbs import require_known, trace
 
     base, settings, end_to_end = split(name)
     family, _, variant = base.partition("/")
@@ -106,4 +106,4 @@ def _traced(name: str, batch: int | None) -> tuple[LayerGraph, str]:
     if known and importlib.util.find_spec("torch") is None:
         wanted = name if batch is None else f"{name} at batch {batch}"
         raise MmworkloadError(f"{wanted} has no snapshot and has to be traced: pip install 'mmworkload[trace]'")
-    return require_known(trace(name) if batch is None else trace(name, batch=batch)), ""
+    return load_graph(name, {} if batch is None else {"batch": batch}, strict=True), ""

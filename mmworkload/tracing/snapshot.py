@@ -34,8 +34,8 @@ def path_of(model: str) -> Path | None:
 def write_all(folder: Path, only: Iterable[str] = ()) -> list[Path]:
     """Traces each variant whose name matches one of the globs (default: all), writes its graph, returns the files."""
     from mmworkload.models import families, resolve
+    from mmworkload.sources import require_known
     from mmworkload.tracing import trace_model
-    from mmworkload.verbs import require_known
 
     globs = list(only) or ["*"]
     written = []

@@ -399,7 +399,7 @@ def test_an_unknown_operator_is_a_layer_with_its_bytes_and_stands_in_the_coverag
 
 
 def test_strict_names_operator_and_module(trace: Any, custom: Any) -> None:
-    from mmworkload.verbs import require_known
+    from mmworkload.sources import require_known
 
     graph = trace(Mysterious(custom), X).graph
     with pytest.raises(UnknownOperatorError) as caught:

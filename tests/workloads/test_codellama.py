@@ -28,8 +28,8 @@ from mmworkload.graph import LayerGraph
 from mmworkload.models import resolve
 from mmworkload.models.family import InputSpec
 from mmworkload.models.model import Model, synthesize
+from mmworkload.sources import require_known
 from mmworkload.tracing import trace_model
-from mmworkload.verbs import require_known
 from mmworkload.workloads.codellama.networks import Builder, llama
 from mmworkload.workloads.codellama.sizes import SIZES, Size
 

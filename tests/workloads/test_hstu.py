@@ -10,8 +10,8 @@ import torch
 from mmworkload.generation import category
 from mmworkload.graph import LayerGraph
 from mmworkload.models import families, resolve
+from mmworkload.sources import require_known
 from mmworkload.tracing import trace_model
-from mmworkload.verbs import require_known
 from mmworkload.workloads.hstu.networks import Bias, PointwiseAttention, Ranking, Retrieval
 from mmworkload.workloads.hstu.sizes import DLRM, RESEARCH, Size
 

@@ -15,8 +15,8 @@ from mmworkload.graph import LayerGraph
 from mmworkload.models import families, resolve
 from mmworkload.models.family import InputSpec
 from mmworkload.models.model import Model, synthesize
+from mmworkload.sources import require_known
 from mmworkload.tracing import trace_model
-from mmworkload.verbs import require_known
 from mmworkload.workloads.seamless_m4t import encoded_length, networks
 from mmworkload.workloads.seamless_m4t.networks import seamless
 

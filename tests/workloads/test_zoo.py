@@ -14,9 +14,9 @@ import pytest
 
 from mmworkload.graph import LayerGraph
 from mmworkload.models import families, resolve
+from mmworkload.sources import require_known
 from mmworkload.tracing import Traced, trace_model
 from mmworkload.tracing.snapshot import path_of
-from mmworkload.verbs import require_known
 
 FAMILIES = (
     "across-stack", "av-mnist", "chameleon", "cmu-mosei", "codellama", "hstu", "medical-seg", "medical-vqa", "mm-imdb",

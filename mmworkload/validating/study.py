@@ -1,0 +1,293 @@
+"""Comparing workloads with measurements of them: what is given is taken, what is missing is measured and simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from mmworkload import verbs
+from mmworkload.arch import Architecture
+from mmworkload.errors import MmworkloadError, UnknownNameError
+from mmworkload.graph import LayerGraph, Workload
+from mmworkload.models.names import Options
+from mmworkload.sources import (
+    Arch,
+    architecture,
+    for_model,
+    is_saved_graph,
+    load_graph,
+    load_workload,
+    require_known,
+    require_runnable,
+    traced_model,
+)
+from mmworkload.system import System
+from mmworkload.validating import calibration
+from mmworkload.validating.device import describes
+from mmworkload.validating.report import Report, Study, report
+
+if TYPE_CHECKING:
+    from mmworkload.measuring.result import Measurement
+    from mmworkload.simulating.result import Simulation
+    from mmworkload.tracing import Traced
+
+Graphs = Mapping[tuple[str, int], LayerGraph]
+"""Graphs that are at hand, by model and batch."""
+Pair = tuple[LayerGraph, "Measurement"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What holds for all comparisons of one call; ``running`` are options of :func:`mmworkload.simulate`."""
+
+    device: str
+    simulators: tuple[str, ...]
+    only: tuple[str, ...]
+    strict: bool
+    running: Mapping[str, Any]
+    how: Options
+
+
+@dataclass(frozen=True)
+class Case:
+    """A workload on its way to a comparison: measured already, or with what is needed to do it."""
+
+    workload: Workload
+    measurements: tuple[Measurement, ...]
+    model: str = ""
+    traced: Traced | None = None
+    how: Options = field(default_factory=lambda: Options())
+
+    @property
+    def dtype(self) -> str | None:
+        """What the measured side computes in."""
+        return self.measurements[0].dtype if self.measurements else self.how.get("dtype")
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return [(part.graph, taken) for part, taken in zip(self.workload.parts, self.measurements, strict=True)]
+
+    def simulate(self, spec: Architecture | System, simulator: str, asked: Asked) -> Simulation:
+        forced = asked.how.get("dtype")
+        return verbs.simulate(self.workload, spec, simulator=simulator, strict=False, dtype=forced, **asked.running)
+
+    def measured(self, asked: Asked) -> Case:
+        if self.measurements:
+            return self
+        taken = verbs.measure(self.model, device=asked.device, only=asked.only, traced=self.traced, **self.how)
+        return replace(self, measurements=(taken,))
+
+    def report(self, spec: Architecture | System, simulation: Simulation, device: Architecture | None) -> Report:
+        alone = spec if isinstance(spec, Architecture) else None
+        return report(self.workload, self.measurements, simulation, arch=alone, device=device)
+
+
+def one(model: str | Workload, arch: Arch, taken: Sequence[Measurement], asked: Asked) -> Report:
+    """See :func:`mmworkload.validate`."""
+    case = _case(model, taken, asked, {})
+    (spec,) = _machines([arch], case, asked)
+    simulation = case.simulate(spec, asked.simulators[0], asked)
+    case = case.measured(asked)
+    return case.report(spec, simulation, _device([spec], case))
+
+
+def every(
+    models: Sequence[str | Workload],
+    archs: Sequence[Arch],
+    measurements: Sequence[Measurement],
+    graphs: Graphs,
+    asked: Asked,
+    progress: Callable[[int, int], None] | None = None,
+) -> Study:
+    """See :func:`mmworkload.verbs.validate_all`."""
+    if not models and not measurements:
+        raise MmworkloadError("name a workload, or give measurements with --measured")
+    cases, others = _cases(models, measurements, graphs, asked)
+    machines = [_machines(archs, case, asked) for case in cases]
+    simulators = [name for name in asked.simulators if name != calibration.NAME]
+    steps = sum(len(found) * max(1, len(simulators)) + 1 for found in machines)
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, steps)
+
+    reports: list[list[Report]] = []
+    unanswered: dict[str, None] = {}
+    # The closed form on each case's own device, which the calibration corrects.
+    bases: dict[int, tuple[Architecture, Simulation]] = {}
+    for index, case in enumerate(cases):
+        answers: list[tuple[Architecture | System, Simulation]] = []
+        for spec in machines[index]:
+            for name in simulators:
+                try:
+                    answers.append((spec, case.simulate(spec, name, asked)))
+                except UnknownNameError:
+                    raise
+                except MmworkloadError as error:
+                    if len(machines[index]) * len(simulators) == 1:
+                        raise
+                    unanswered[f"{name} on {spec.label} for {case.workload.name}: {error}"] = None
+                step()
+        cases[index] = case = case.measured(asked)
+        step()
+        own = _device(machines[index], case)
+        if own is not None:
+            bases[index] = own, case.simulate(own, "roofline", asked)
+        reports.append([case.report(spec, simulation, own) for spec, simulation in answers])
+    splits: list[calibration.Split] = []
+    if "auto" in asked.simulators or calibration.NAME in asked.simulators:
+        for index, own_report, split in _calibrated(cases, others, bases):
+            reports[index].append(own_report)
+            if split not in splits:
+                splits.append(split)
+        if calibration.NAME in asked.simulators and not splits:
+            raise MmworkloadError(
+                "the calibrated model is fitted on other workloads than the one under test: give an architecture of the"
+                " measured device (--arch host, or the GPU by name) and measurements of two workloads or more"
+            )
+    found = tuple(item for items in reports for item in items)
+    if not found:
+        raise MmworkloadError("; ".join(unanswered) or "nothing to compare")
+    return Study(found, tuple(splits), tuple(unanswered))
+
+
+def _calibrated(
+    cases: Sequence[Case], others: Sequence[Pair], bases: Mapping[int, tuple[Architecture, Simulation]]
+) -> Iterator[tuple[int, Report, calibration.Split]]:
+    """The comparisons with the model that was fitted on the other workloads, device by device."""
+    for key, own in {own.key: own for own, _ in bases.values()}.items():
+        here = {index: base for index, (found, base) in bases.items() if found.key == key}
+        known = [pair for index in here for pair in cases[index].pairs]
+        known += [pair for pair in others if describes(own, pair[1])]
+        tested = {
+            cases[index].workload.name: {part.graph.model for part in cases[index].workload.parts} for index in here
+        }
+        splits = {split.tested: split for split in calibration.leave_one_out(known, own, tested)}
+        for index, base in here.items():
+            case = cases[index]
+            split = splits.get(case.workload.name)
+            if split is not None:
+                made = calibration.calibrated(base, case.workload, own, split.calibration)
+                yield index, case.report(own, made, own), split
+
+
+def _case(model: str | Workload, taken: Sequence[Measurement], asked: Asked, graphs: Graphs) -> Case:
+    how = for_model(asked.how)[0]
+    if isinstance(model, Workload):
+        if not taken:
+            raise MmworkloadError(f"{model.name}: a workload of parts is compared with a measurement of each part")
+        if len(taken) != len(model.parts):
+            raise MmworkloadError(
+                f"{model.name} has {len(model.parts)} parts and {len(taken)} measurements; give one for each part"
+            )
+        return Case(load_workload(model, asked.only, asked.strict, how), _narrowed(model, taken, asked.only))
+    if not taken:
+        require_runnable(model)
+        traced = traced_model(model, how)
+        graph = load_graph(traced.graph, {}, only=asked.only, strict=asked.strict)
+        return Case(Workload.of(graph), (), model, traced, how)
+    (measurement,) = taken
+    known = graphs.get((measurement.model, measurement.batch))
+    if known is None:
+        how = {**how, "dtype": measurement.dtype}
+        if how.get("batch") is None:
+            how["batch"] = measurement.batch
+        known = load_graph(model, how)
+    if asked.strict:
+        require_known(known)
+    if (measurement.model, measurement.batch) != (known.model, known.batch):
+        raise MmworkloadError(
+            f"the measurement is of {measurement.model} at batch {measurement.batch}, the graph of {known.model} at"
+            f" batch {known.batch}"
+        )
+    part = Workload.of(known.only(asked.only))
+    return Case(part, _narrowed(part, taken, asked.only))
+
+
+def _narrowed(workload: Workload, taken: Sequence[Measurement], only: tuple[str, ...]) -> tuple[Measurement, ...]:
+    """The measurements with the layers of these stages alone."""
+    if not only:
+        return tuple(taken)
+    found = []
+    for part, measurement in zip(workload.parts, taken, strict=True):
+        inside = {layer.name for layer in part.graph.only(only)}
+        kept = tuple(item for item in measurement.layers if item.layer in inside)
+        found.append(replace(measurement, layers=kept, only=only))
+    return tuple(found)
+
+
+def _cases(
+    models: Sequence[str | Workload], measurements: Sequence[Measurement], graphs: Graphs, asked: Asked
+) -> tuple[list[Case], list[Pair]]:
+    """What is compared, and what serves the calibration only. MmworkloadError as :func:`_case`."""
+    names: Sequence[str | Workload] = models or list(dict.fromkeys(item.model for item in measurements))
+    found: list[Case] = []
+    used: set[int] = set()
+    for model in names:
+        if isinstance(model, Workload):
+            wanted = [part.graph.model for part in model.parts]
+            by_name = {item.model: item for item in measurements if item.model in wanted}
+            missing = [name for name in wanted if name not in by_name]
+            if missing:
+                raise MmworkloadError(f"{model.name}: no measurement of its parts {', '.join(missing)}")
+            found.append(_case(model, [by_name[name] for name in wanted], asked, graphs))
+            used |= {index for index, item in enumerate(measurements) if item.model in wanted}
+            continue
+        called = model if any(item.model == model for item in measurements) else _full_name(model)
+        own = [index for index, item in enumerate(measurements) if item.model == called]
+        used |= set(own)
+        batch = asked.how.get("batch")
+        own = [index for index in own if batch in (None, measurements[index].batch)] or own
+        found += [_case(model, [measurements[index]], asked, graphs) for index in own]
+        if not own:
+            found.append(_case(model, (), asked, graphs))
+    others = []
+    for index, item in enumerate(measurements):
+        if index not in used:
+            graph = graphs.get((item.model, item.batch))
+            others.append((graph or load_graph(item.model, {"batch": item.batch, "dtype": item.dtype}), item))
+    return found, others
+
+
+def _full_name(model: str) -> str:
+    """As the measurement of a model is called: with its variant, a saved graph by the model that it is of."""
+    if is_saved_graph(model):
+        return LayerGraph.load(model).model
+    from mmworkload.models import families
+
+    family_name, _, variant = model.partition("/")
+    family = families().get(family_name)
+    return f"{family_name}/{family.variant(variant, family_name).name}" if family else model
+
+
+def _machines(archs: Sequence[Arch], case: Case, asked: Asked) -> list[Architecture | System]:
+    """The architectures, a GPU in the precision of the measured side. A setting without an architecture's name is for
+    each of them."""
+    settings = for_model(asked.how)[1]
+    found: list[Architecture | System] = []
+    for arch in archs:
+        spec = architecture(arch, dtype=asked.how.get("dtype") or case.dtype)
+        if settings and isinstance(spec, System):
+            spec = architecture(spec, settings=settings)
+        elif settings and isinstance(spec, Architecture):
+            named = {path.rpartition(":")[2]: value for path, value in settings.items() if _is_for(path, spec.name)}
+            spec = architecture(spec, settings=named)
+        found.append(spec)
+    return found
+
+
+def _is_for(path: str, name: str) -> bool:
+    owner, colon, _ = path.rpartition(":")
+    return not colon or owner == name
+
+
+def _device(specs: Iterable[Architecture | System], case: Case) -> Architecture | None:
+    """The architecture of the device that ``case`` was measured on."""
+    for spec in specs:
+        if isinstance(spec, Architecture) and all(describes(spec, item) for item in case.measurements):
+            return spec
+    return None
