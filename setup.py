@@ -19,5 +19,6 @@ setup(
         "": ["py.typed", "*.yaml", "*.html", "*.css", "*schema.json"],
         "mmworkload.shapes": ["**/*.yaml"],
         "mmworkload.results": ["*.parquet"],
+        "mmworkload.measurements": ["*.parquet"],
     },
 )

@@ -34,9 +34,10 @@ def analyze(
 ) -> pandas.DataFrame:
     """The table of a view of one result or several, with the columns of :attr:`View.columns`.
 
-    Several results follow each other in their order, with the columns model, batch and device in front. ``arch`` is
-    what the measured device is by its published or calibrated figures, in the precision of each result: it tells
-    memory-bound from compute-bound. ``attrs["notes"]`` are the definitions that hold for the table.
+    A path may hold several results, a pack for instance. They follow each other in their order, with the columns model,
+    batch and device in front. ``arch`` is what the measured device is by its published or calibrated figures, in the
+    precision of each result: it tells memory-bound from compute-bound. ``attrs["notes"]`` are the definitions that hold
+    for the table.
 
     Raises UnknownNameError for another view, FormatError for a damaged result, and MmworkloadError, saying what to run,
     when a result lacks a level or counters.
@@ -47,7 +48,7 @@ def analyze(
     given = [result] if isinstance(result, str | Path) or not isinstance(result, Sequence) else list(result)
     if not given:
         raise MmworkloadError(f"{chosen.id} is of a result: give a folder that `mmworkload measure -o` wrote")
-    taken = [_taken(item, arch) for item in given]
+    taken = [_taken(item, arch) for item in _loaded(given)]
     for item in taken:
         for need in chosen.needs:
             item.require(need)
@@ -63,11 +64,13 @@ def analyze(
     return frame
 
 
-def _taken(result: str | Path | Result, arch: str | Path | Architecture | None) -> Taken:
-    if isinstance(result, str | Path):
-        from mmworkload.measuring.folder import load
+def _loaded(given: Sequence[str | Path | Result]) -> list[Result]:
+    from mmworkload.packs.measured import collect
 
-        result = load(result)
+    return [found for item in given for found in (collect([item]) if isinstance(item, str | Path) else [item])]
+
+
+def _taken(result: Result, arch: str | Path | Architecture | None) -> Taken:
     if arch is not None and not isinstance(arch, Architecture):
         arch = architectures.load(arch, result.measurement.dtype)
     return Taken(result, arch)

@@ -78,11 +78,9 @@ def views(results: list[Path]) -> list[dict[str, Any]]:
     """The views as plain data, with what the given results lack for each."""
     from mmworkload.analyzing import VIEWS, Taken
     from mmworkload.analyzing.taken import NEEDS
+    from mmworkload.packs.measured import collect
 
-    if results:
-        from mmworkload.measuring.folder import load
-
-    taken = [Taken(load(path)) for path in results]
+    taken = [Taken(item) for item in collect(results)]
     listed = []
     for view in VIEWS.values():
         missing = [NEEDS[need].what for need in view.needs if not all(item.has(need) for item in taken)]

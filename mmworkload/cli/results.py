@@ -32,7 +32,9 @@ def list_(models: Models = None, packs: Packs = None, json: Json = False) -> Non
     from mmworkload import arch as architectures
     from mmworkload.cli.progress import bar
     from mmworkload.packs.coverage import coverage
+    from mmworkload.packs.measured import MeasuredPack, files
 
+    measured = [MeasuredPack.load(path) for path in files().values()] if packs is None else []
     found = _packs(packs)
     names = list(dict.fromkeys(row.arch for pack in found for row in pack.rows))
     with bar("reading workloads") as progress:
@@ -49,12 +51,30 @@ def list_(models: Models = None, packs: Packs = None, json: Json = False) -> Non
         }
         for pack in found
     ]
+    devices = [
+        {
+            "device": pack.device,
+            "recorded": pack.recorded,
+            "measurements": len(pack.measurements),
+            "models": len({item.model for item in pack.measurements}),
+            "batches": sorted({item.batch for item in pack.measurements}),
+            "dtypes": sorted({item.dtype for item in pack.measurements}),
+        }
+        for pack in measured
+    ]
     if json:
-        print_json({"schema_version": 1, "packs": about, "coverage": [asdict(item) for item in covered]})
+        print_json(
+            {
+                "schema_version": 1,
+                "packs": about,
+                "coverage": [asdict(item) for item in covered],
+                "measured": devices,
+            }
+        )
         return
     from mmworkload.reporting.tables import packs_tables, print_out
 
-    print_out(*packs_tables(about, covered))
+    print_out(*packs_tables(about, covered, devices))
 
 
 @results.command("add")
@@ -97,6 +117,28 @@ def add(
     from mmworkload.reporting.tables import added_tables, print_out
 
     print_out(*added_tables(done))
+
+
+@results.command("add-measured")
+@command
+def add_measured(
+    measured: Annotated[list[Path], typer.Argument(help="results (measure -o, make gpu), or folders of them")],
+    packs: Annotated[Path, typer.Option("--packs", help="folder to write into")] = Path("measurements"),
+    json: Json = False,
+) -> None:
+    """Merges measurements into packs, one a device: what a simulator can be compared with where the device is not."""
+    from mmworkload.packs.measured import add_measured as merge
+    from mmworkload.packs.measured import collect
+
+    done = [
+        {"path": str(path), "device": pack.device, "measurements": len(pack.measurements), "new": new}
+        for path, pack, new in merge(collect(measured), packs)
+    ]
+    if json:
+        print_json(done)
+        return
+    for item in done:
+        print(f"{item['path']}: {item['measurements']} measurements of {item['device']}, {item['new']} of them new")
 
 
 @results.command("verify")

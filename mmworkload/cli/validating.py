@@ -48,7 +48,10 @@ def validate(
     measured: Annotated[
         list[Path] | None,
         typer.Option(
-            "--measured", "--measurement", help="a saved result (measure -o) instead of measuring now; may be repeated"
+            "--measured",
+            "--measurement",
+            help="saved results (measure -o), a folder of them, or an installed device (results list), instead of"
+            " measuring now; may be repeated",
         ),
     ] = None,
     simulator: Annotated[
@@ -68,9 +71,9 @@ def validate(
     """Measures and simulates the same layers and puts them side by side, for several workloads and architectures."""
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
-    from mmworkload.measuring.folder import load
+    from mmworkload.packs.measured import collect
 
-    results = [load(path) for path in measured or ()]
+    results = collect(measured or ())
     names = list(dict.fromkeys(models or ()))
     archs = [item for text in arch for item in split_archs(text)]
     simulators = simulator.split(",")

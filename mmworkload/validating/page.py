@@ -1,17 +1,15 @@
 """Writes ``docs/validation.md``: how far the models of devices are from measurements, goal by goal.
 
 ``python -m mmworkload.validating.page docs/validation.md measurements/`` takes every saved measurement in the folders
-(files of :meth:`Measurement.save` and result folders) and every architecture of a CPU there (``*.yaml``, as
+(packs, files of :meth:`Measurement.save` and result folders) and every architecture of a CPU there (``*.yaml``, as
 ``python -m mmworkload.host`` writes); GPUs are found among the installed architectures by the device's name.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +18,9 @@ from mmworkload.arch import Architecture
 from mmworkload.errors import MmworkloadError
 from mmworkload.files import write_atomic
 from mmworkload.graph import LayerGraph
-from mmworkload.measuring.folder import GRAPH, MEASUREMENT
+from mmworkload.measuring.folder import Result
 from mmworkload.measuring.result import Measurement
+from mmworkload.packs.measured import collect
 from mmworkload.reporting.units import coefficient, plural, share, si, times
 from mmworkload.validating.compare import EXPLAINED
 from mmworkload.validating.device import describes
@@ -39,47 +38,17 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Found:
-    """A saved measurement with the graph that was measured, where that is saved too."""
-
-    measurement: Measurement
-    graph: LayerGraph | None
-
-
-def collect(places: Iterable[Path]) -> tuple[list[Found], list[Architecture]]:
-    """Measurements and architectures of CPUs below ``places``, in the order of their paths.
-
-    Raises MmworkloadError for a place that does not exist, and what reading raises for damaged files.
-    """
-    measured: list[Found] = []
-    archs: list[Architecture] = []
-    for place in places:
-        if not place.exists():
-            raise MmworkloadError(f"{place} does not exist")
-        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if path.suffix == ".json" and _is_measurement(path):
-                graph = path.parent / GRAPH
-                has_graph = path.name == MEASUREMENT and graph.is_file()
-                measured.append(Found(Measurement.load(path), LayerGraph.load(graph) if has_graph else None))
-            elif path.suffix in (".yaml", ".yml") and _is_cpu(path):
-                archs.append(architectures.load(path))
-    return measured, archs
-
-
-def _is_measurement(path: Path) -> bool:
-    try:
-        data = json.loads(path.read_text())
-    except ValueError:
-        return False
-    return isinstance(data, dict) and {"eager", "layers", "provenance"} <= data.keys()
+def cpus(places: Iterable[Path]) -> list[Architecture]:
+    """The architectures of CPUs below ``places``, in the order of their paths."""
+    files = [path for place in places for path in (sorted(place.rglob("*.y*ml")) if place.is_dir() else [place])]
+    return [architectures.load(path) for path in files if path.suffix in (".yaml", ".yml") and _is_cpu(path)]
 
 
 def _is_cpu(path: Path) -> bool:
     return "kind: cpu" in path.read_text().splitlines()
 
 
-def page(measured: Sequence[Found], archs: Sequence[Architecture], command: str) -> str:
+def page(measured: Sequence[Result], archs: Sequence[Architecture], command: str) -> str:
     """The page. MmworkloadError without measurements."""
     if not measured:
         raise MmworkloadError("no measurement to validate against")
@@ -100,14 +69,14 @@ def page(measured: Sequence[Found], archs: Sequence[Architecture], command: str)
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _by_device(measured: Sequence[Found]) -> dict[str, list[Found]]:
-    found: dict[str, list[Found]] = {}
+def _by_device(measured: Sequence[Result]) -> dict[str, list[Result]]:
+    found: dict[str, list[Result]] = {}
     for item in measured:
         found.setdefault(str(item.measurement.provenance.get("device_name", item.measurement.device)), []).append(item)
     return found
 
 
-def _device(name: str, group: Sequence[Found], archs: Sequence[Architecture]) -> Iterator[str]:
+def _device(name: str, group: Sequence[Result], archs: Sequence[Architecture]) -> Iterator[str]:
     from mmworkload import verbs
 
     first = group[0].measurement
@@ -138,7 +107,7 @@ def _device(name: str, group: Sequence[Found], archs: Sequence[Architecture]) ->
     yield from _constants(study)
 
 
-def _set(group: Sequence[Found]) -> Iterator[str]:
+def _set(group: Sequence[Result]) -> Iterator[str]:
     taken = [item.measurement for item in group]
     yield (
         f"{plural(len(taken), 'measurement')}: "
@@ -169,7 +138,7 @@ def _key(measurement: Measurement) -> tuple[str, int]:
     return measurement.model, measurement.batch
 
 
-def _graph(item: Found) -> LayerGraph | None:
+def _graph(item: Result) -> LayerGraph | None:
     """The saved graph, or the snapshot of the workload where it is of this batch."""
     from mmworkload.tracing.snapshot import path_of
 
@@ -239,7 +208,7 @@ def _comparisons(study: Study) -> Iterator[str]:
     yield ""
 
 
-def _excess(group: Sequence[Found]) -> Iterator[str]:
+def _excess(group: Sequence[Result]) -> Iterator[str]:
     from mmworkload.validating.compare import excess
 
     rows = [(item.measurement, excess(item.measurement, most=3)) for item in group]
@@ -295,7 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     command = " ".join(["python -m mmworkload.validating.page", str(asked.output), *map(str, asked.places)])
     try:
-        write_atomic(asked.output, page(*collect(asked.places), command))
+        measured = [place for place in asked.places if not (place.is_file() and _is_cpu(place))]
+        write_atomic(asked.output, page(collect(measured), cpus(asked.places), command))
     except MmworkloadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -10,8 +10,9 @@ import pytest
 from mmworkload.errors import MmworkloadError
 from mmworkload.host import to_yaml
 from mmworkload.measuring.folder import Result, save
+from mmworkload.packs.measured import collect
 from mmworkload.validating.device import terms
-from mmworkload.validating.page import collect, main, page
+from mmworkload.validating.page import cpus, main, page
 
 
 def rows(scale: int) -> list[Any]:
@@ -52,15 +53,14 @@ def test_the_page_has_the_goals_misses_and_constants(folder: Path, tmp_path: Pat
 
 def test_a_device_that_nothing_describes_is_excluded_and_said(folder: Path) -> None:
     (folder / "cpu.yaml").unlink()
-    measured, archs = collect([folder])
+    measured, archs = collect([folder]), cpus([folder])
 
     assert (len(measured), archs) == (3, [])
     assert "Excluded: no architecture describes this device." in page(measured, archs, "x")
 
 
 def test_one_measurement_is_compared_without_calibration(folder: Path) -> None:
-    measured, archs = collect([folder / "one", folder / "cpu.yaml"])
-    text = page(measured, archs, "x")
+    text = page(collect([folder / "one"]), cpus([folder / "cpu.yaml"]), "x")
 
     assert "roofline" in text
     assert "Calibrated constants" not in text
@@ -68,6 +68,6 @@ def test_one_measurement_is_compared_without_calibration(folder: Path) -> None:
 
 def test_nothing_to_read_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "page.md"), str(tmp_path)]) == 2
-    assert "no measurement to validate against" in capsys.readouterr().err
+    assert "no measurement in it or below it" in capsys.readouterr().err
     with pytest.raises(MmworkloadError, match="nowhere does not exist"):
         collect([tmp_path / "nowhere"])

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from mmworkload.packs.coverage import Covered
 
 
-def packs_tables(packs: Sequence[Mapping[str, Any]], covered: Sequence[Covered]) -> list[RenderableType]:
-    """The packs, then a row a workload and a column an architecture."""
+def packs_tables(
+    packs: Sequence[Mapping[str, Any]], covered: Sequence[Covered], devices: Sequence[Mapping[str, Any]] = ()
+) -> list[RenderableType]:
+    """The packs, a row a workload and a column an architecture, and what was measured on which device."""
     rows: list[list[Cell]] = [
         [
             Name(pack["tool"]),
@@ -46,6 +48,20 @@ def packs_tables(packs: Sequence[Mapping[str, Any]], covered: Sequence[Covered])
                 table(["<workload", *(f">{arch}" for arch in archs)], models),
             )
         )
+    measured: list[list[Cell]] = [
+        [
+            Name(item["device"]),
+            item["recorded"],
+            f"{item['models']:,}",
+            ", ".join(map(str, item["batches"])),
+            Name(", ".join(item["dtypes"])),
+            f"{item['measurements']:,}",
+        ]
+        for item in devices
+    ]
+    if measured:
+        head = ["<device", "<recorded", ">workloads", "<batch", "<dtype", ">measurements"]
+        parts.append(section("Measured: validate --measured DEVICE", table(head, measured)))
     return parts
 
 
