@@ -8,10 +8,13 @@ with the terms of :func:`mmworkload.validating.device.terms`, which know nothing
 the minimum of a Huber loss (P. J. Huber, "Robust Estimation of a Location Parameter", Ann. Math. Stat. 35(1), 1964) on
 log(predicted / measured), so that a factor counts alike for short and long layers and single outliers count little,
 found by Levenberg-Marquardt steps from a fixed start: the same samples give the same constants. Three constants are not
-always told apart by few layers: each class is drawn to the constants of all classes together, and these to peaks that
-are half reached, with the weight of :data:`PULL` layers. A class that no sample has takes the constants of all.
+always told apart by few layers: each class is drawn to the constants of its category (Conv, Gemm, ...), these to the
+constants of all together, and these to peaks that are half reached, with the weight of :data:`PULL` layers. A class
+that no sample has takes the constants of its category, else of all.
 
-The model is fitted on other workloads than the one that it is asked for (:func:`leave_one_out`). Pure functions.
+A class is an operator; convolutions of one element (1x1) and grouped ones are classes of their own, since libraries
+have other kernels for them (:func:`kind`). The model is fitted on other families of workloads than the one that it is
+asked for: variants of a family share their encoders (:func:`leave_one_out`). Pure functions.
 """
 
 from __future__ import annotations
@@ -49,6 +52,8 @@ HUBER = 0.3
 START_LAUNCH_S = 2e-6
 """Seconds to start a kernel where the architecture does not say."""
 _STEPS = 200
+# Workloads that are named one by one.
+_FEW = 4
 _CONVERGED = 1e-10
 # Constants stay within these logarithms of the start: beyond, a term is simply absent.
 _WIDEST = math.log(1e4)
@@ -56,8 +61,9 @@ _WIDEST = math.log(1e4)
 
 @dataclass(frozen=True)
 class Sample:
-    """One measured layer: its class, what it asks of the device, the seconds it took and the weight in the fit."""
+    """One measured layer: class, category, what it asks of the device, the seconds it took, its weight in the fit."""
 
+    kind: str
     category: str
     terms: Terms
     measured_s: float
@@ -69,7 +75,7 @@ class Constants:
     """Of one operator class: parts of the peaks that are reached, and seconds a kernel. ``layers`` were fitted;
     ``residual`` is the median factor between prediction and measurement on them, 1 when it is exact."""
 
-    category: str
+    kind: str
     layers: int
     compute_efficiency: float
     bandwidth_efficiency: float
@@ -87,24 +93,34 @@ class Constants:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The constants by class, and on what they were fitted."""
+    """The constants by class, by category and of all, and on what they were fitted."""
 
     arch: str
     device_name: str
     fitted_on: tuple[str, ...]
     constants: Mapping[str, Constants]
 
+    @property
+    def source(self) -> str:
+        """What it was fitted on: the workloads, or their families where these are many."""
+        if len(self.fitted_on) <= _FEW:
+            return ", ".join(self.fitted_on)
+        return f"{len(self.fitted_on)} workloads of {', '.join(dict.fromkeys(map(_family, self.fitted_on)))}"
+
+    def of(self, layer: Layer) -> Constants:
+        """Those of the layer's class, else of its category, else of all."""
+        return self.constants.get(kind(layer)) or self.constants.get(layer.category) or self.constants[EVERY]
+
     def seconds(self, layer: Layer, arch: Architecture) -> float:
-        """The prediction for one run of a layer; a class that was not fitted takes the constants of all."""
-        own = self.constants.get(layer.category) or self.constants[EVERY]
-        return own.seconds(terms(layer, arch))
+        """The prediction for one run of a layer."""
+        return self.of(layer).seconds(terms(layer, arch))
 
 
 @dataclass(frozen=True)
 class Spread:
     """One constant over all splits: the least, the median and the largest value."""
 
-    category: str
+    kind: str
     constant: str
     low: float
     median: float
@@ -119,14 +135,24 @@ class Split:
     calibration: Calibration
 
 
+def kind(layer: Layer) -> str:
+    """The operator class of a layer: ``linear``, ``conv2d``, ``conv2d 1x1``, ``conv2d grouped``, ..."""
+    if layer.category != "Conv" or not layer.work:
+        return layer.op
+    sizes = layer.work[0].problem.extents
+    if sizes.get("G", 1) > 1:
+        return f"{layer.op} grouped"
+    return layer.op if any(sizes.get(name, 1) > 1 for name in "TRS") else f"{layer.op} 1x1"
+
+
 def samples(graph: LayerGraph, measurement: Measurement, arch: Architecture) -> list[Sample]:
     """The layers with a positive time. A layer weighs by the root of its share of the workload's time, so that one
     workload of many small layers does not decide alone; the weights of a workload have the mean 1."""
     traced = {layer.name: layer for layer in graph}
     found = [
-        Sample(traced[item.layer].category, terms(traced[item.layer], arch), item.time.median_s)
+        Sample(kind(layer), layer.category, terms(layer, arch), item.time.median_s)
         for item in measurement.layers
-        if item.layer in traced and item.time.median_s > 0
+        if (layer := traced.get(item.layer)) is not None and item.time.median_s > 0
     ]
     total = sum(item.measured_s for item in found)
     weights = [math.sqrt(item.measured_s / total) for item in found]
@@ -135,7 +161,7 @@ def samples(graph: LayerGraph, measurement: Measurement, arch: Architecture) -> 
 
 
 def fit(found: Sequence[Sample], arch: Architecture, device_name: str, fitted_on: Iterable[str]) -> Calibration:
-    """The constants of every class in ``found``, and of all together. MmworkloadError without samples."""
+    """The constants of every class and category in ``found``, and of all. MmworkloadError without samples."""
     if not found:
         raise MmworkloadError(f"nothing to calibrate {arch.name} on: no layer with a measured time")
     start = (math.log(2), math.log(2), math.log(arch.launch_us * 1e-6 if arch.launch_us else START_LAUNCH_S))
@@ -143,7 +169,11 @@ def fit(found: Sequence[Sample], arch: Architecture, device_name: str, fitted_on
     constants = {EVERY: _constants(EVERY, found, every)}
     for category in dict.fromkeys(item.category for item in found):
         own = [item for item in found if item.category == category]
-        constants[category] = _constants(category, own, _minimum(own, every, start))
+        centre = _minimum(own, every, start)
+        constants[category] = _constants(category, own, centre)
+        for name in dict.fromkeys(item.kind for item in own):
+            same = [item for item in own if item.kind == name]
+            constants[name] = _constants(name, same, _minimum(same, centre, start))
     return Calibration(arch.label, device_name, tuple(fitted_on), constants)
 
 
@@ -152,15 +182,18 @@ def leave_one_out(
     arch: Architecture,
     tested: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[Split, ...]:
-    """For each workload in ``tested``, the calibration on the cases of all models but its own.
+    """For each workload in ``tested``, the calibration on the cases of all families but its own.
 
-    ``tested`` is name to models that are left out (default: each model of ``cases`` to itself), whatever their batch.
-    Workloads for which nothing is left to fit on are not in the result.
+    ``tested`` is name to models whose families are left out (default: each model of ``cases`` to itself), whatever
+    their batch. Workloads for which nothing is left to fit on are not in the result.
     """
     own = [samples(graph, measurement, arch) for graph, measurement in cases]
     splits = []
     for name, models in ({graph.model: {graph.model} for graph, _ in cases} if tested is None else tested).items():
-        others = [index for index, (graph, _) in enumerate(cases) if graph.model not in models and own[index]]
+        families = {_family(model) for model in models}
+        others = [
+            index for index, (graph, _) in enumerate(cases) if _family(graph.model) not in families and own[index]
+        ]
         if not others:
             continue
         device = str(cases[others[0]][1].provenance.get("device_name", ""))
@@ -169,15 +202,19 @@ def leave_one_out(
     return tuple(splits)
 
 
+def _family(model: str) -> str:
+    """Of ``av-mnist/concat`` the part before the variant; any other model is alone."""
+    return model.partition("/")[0] if ":" not in model else model
+
+
 def spreads(splits: Sequence[Split]) -> tuple[Spread, ...]:
     """Each constant over the splits that have its class, classes in order of first use."""
     found = []
-    categories = dict.fromkeys(category for split in splits for category in split.calibration.constants)
-    for category in categories:
-        own = [item.calibration.constants[category] for item in splits if category in item.calibration.constants]
+    for kind in dict.fromkeys(kind for split in splits for kind in split.calibration.constants):
+        own = [item.calibration.constants[kind] for item in splits if kind in item.calibration.constants]
         for name in ("compute_efficiency", "bandwidth_efficiency", "kernel_s"):
             values = [getattr(item, name) for item in own]
-            found.append(Spread(category, name, min(values), statistics.median(values), max(values)))
+            found.append(Spread(kind, name, min(values), statistics.median(values), max(values)))
     return tuple(found)
 
 
@@ -192,9 +229,11 @@ def calibrated(simulation: Simulation, workload: Workload, arch: Architecture, c
     second = arch.clock_mhz * 1e6
     rows = []
     for row in simulation.layers:
-        seconds = calibration.seconds(layers[row.part, row.layer], arch)
-        known = calibration.constants.get(layers[row.part, row.layer].category)
-        note = row.note if known else "; ".join(filter(None, [row.note, "class not fitted: the constants of all"]))
+        layer = layers[row.part, row.layer]
+        own = calibration.of(layer)
+        seconds = calibration.seconds(layer, arch)
+        of_others = f"class not fitted: the constants of {own.kind}" if own.kind != kind(layer) else ""
+        note = "; ".join(filter(None, [row.note, of_others]))
         rows.append(
             replace(
                 row, latency_s=seconds, cycles=round(seconds * second), simulator=NAME, floored_from=None, note=note
@@ -203,34 +242,33 @@ def calibrated(simulation: Simulation, workload: Workload, arch: Architecture, c
     path_s = 0.0
     for index, part in enumerate(workload.parts):
         latency_s = {row.layer: row.latency_s for row in rows if row.part == (part.name or str(index))}
-        own = part.graph.where(lambda layer, known=latency_s: layer.name in known)  # type: ignore[misc]
+        inside = part.graph.where(lambda layer, known=latency_s: layer.name in known)  # type: ignore[misc]
         times = part.count if part.sequential else min(part.count, 1.0)
-        path_s += times * critical_path_s(own, latency_s)
+        path_s += times * critical_path_s(inside, latency_s)
     on_device = replace(
         workload,
         parts=tuple(
             replace(part, graph=part.graph.where(lambda layer: layer.placement == "device")) for part in workload.parts
         ),
     )
-    fitted = ", ".join(calibration.fitted_on)
     return replace(
         simulation,
         simulator=NAME,
         version=simulation.version,
-        fidelity=f"approximate (three constants per operator class, fitted on {fitted})",
-        choice=f"{NAME} on {fitted}",
+        fidelity=f"approximate (three constants per operator class, fitted on {calibration.source})",
+        choice=f"{NAME} on {calibration.source}",
         layers=tuple(rows),
         critical_path_s=path_s,
         concurrency=concurrency(runs_of(on_device, rows, next(iter(arch.levels)))),
         on_chip=None,
         estimates={},
-        device_notes=(*simulation.device_notes, f"{NAME} on {len(calibration.fitted_on)} other workloads: {fitted}"),
+        device_notes=(*simulation.device_notes, f"{NAME} on other families of workloads: {calibration.source}"),
     )
 
 
-def _constants(category: str, found: Sequence[Sample], theta: Sequence[float]) -> Constants:
+def _constants(kind: str, found: Sequence[Sample], theta: Sequence[float]) -> Constants:
     compute, memory, kernel = (math.exp(value) for value in theta)
-    made = Constants(category, len(found), 1 / compute, 1 / memory, kernel, 1.0)
+    made = Constants(kind, len(found), 1 / compute, 1 / memory, kernel, 1.0)
     factors = [math.exp(abs(math.log(made.seconds(item.terms) / item.measured_s))) for item in found]
     return replace(made, residual=quantile(factors, 0.5))
 

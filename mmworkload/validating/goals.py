@@ -1,7 +1,7 @@
 """What the models of a device are to reach, and how far they do. Pure functions.
 
 Only comparisons on the measured device count: a different architecture is different, not wrong. All goals are over
-layers with at least one per cent of the measured time.
+layers and stages with at least one per cent of the measured time.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def _of(key: tuple[str, str, str], reports: Sequence[Report]) -> Iterable[Goal]:
                 _Row(f"{_name(item)} {row.label}", _error(None if small else value), _of_layer(item, row.label))
             )
         for group in v.stages:
-            value = group.sides.compared(seconds=True)
+            small = (group.sides.measured_share or 0.0) < SMALLEST_SHARE
+            value = None if small else group.sides.compared(seconds=True)
             stages.append(_Row(f"{_name(item)} {group.name}", _error(value), cause(item, stage=group.name)))
         whole.append(_Row(_name(item), _error(v.end_to_end_ratio), cause(item)))
     yield _goal("error of the time, per layer", key, layers, LAYER_ERROR)

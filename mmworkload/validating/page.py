@@ -58,10 +58,10 @@ def page(measured: Sequence[Result], archs: Sequence[Architecture], command: str
         f"Written by `{command}` from saved measurements; not edited by hand.",
         "",
         "How far the models of a device are from what was measured on it: the closed form with published or measured"
-        " peaks (`roofline`), and the same with three constants per operator class that were fitted on the other"
-        " workloads (`calibrated`). Figures are over layers with at least 1 % of the measured time; the measured time"
-        " of a layer is that of its kernels, and sums over layers are compared with sums over layers, never with the"
-        " time of the eager model.",
+        " peaks (`roofline`), and the same with three constants per operator class that were fitted on other"
+        " families of workloads (`calibrated`). Figures are over layers and"
+        " stages with at least 1 % of the measured time; the measured time of a layer is that of its kernels, and sums"
+        " over layers are compared with sums over layers, never with the time of the eager model.",
         "",
     ]
     for name, group in _by_device(measured).items():
@@ -231,24 +231,26 @@ def _constants(study: Study) -> Iterator[str]:
     yield ""
     yield (
         "Seconds of a layer: its arithmetic over the part of the peak that is reached, its bytes over the part of the"
-        f" bandwidth, and a constant for each kernel. Low and high are over the {plural(len(study.splits), 'fit')},"
-        " each without the workload that it predicts."
+        f" bandwidth, and a constant for each kernel. The median of the {plural(len(study.splits), 'fit')}, each"
+        " without the family of the workload that it predicts, and the range."
     )
     yield ""
-    yield "| class | constant | low | median | high |"
-    yield "|---|---|---|---|---|"
+    yield f"| class | {' | '.join(_NAMES.values())} |"
+    yield "|---|---|---|---|"
+    by_kind: dict[str, list[str]] = {}
     for item in study.spreads:
-        values = [
+        low, median, high = (
             si(value, "s") if item.constant == "kernel_s" else share(value)
             for value in (item.low, item.median, item.high)
-        ]
-        yield _row([item.category, _NAMES[item.constant], *values])
-    yield ""
-    for split in study.splits:
-        every = split.calibration.constants["all"]
-        yield (
-            f"- {split.tested}: fitted on {', '.join(split.calibration.fitted_on)} ({plural(every.layers, 'layer')})"
         )
+        by_kind.setdefault(item.kind, [item.kind]).append(median if low == high else f"{median} ({low} to {high})")
+    for cells in by_kind.values():
+        yield _row(cells)
+    yield ""
+    fits = {split.calibration.fitted_on: split.calibration for split in study.splits}
+    for found in fits.values():
+        tested = [split.tested for split in study.splits if split.calibration.fitted_on == found.fitted_on]
+        yield f"- {', '.join(tested)}: fitted on {found.source} ({plural(found.constants['all'].layers, 'layer')})"
     yield ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,7 +33,11 @@ def planted(category: str, noise: float = 1.0) -> list[Sample]:
             launches=1 + 20 * (index % 3),
             bytes=1,
         )
-        found.append(Sample(category, needs, TRUE[category].seconds(needs) * (noise if index % 2 else 1 / noise)))
+        found.append(
+            Sample(
+                category.lower(), category, needs, TRUE[category].seconds(needs) * (noise if index % 2 else 1 / noise)
+            )
+        )
     return found
 
 
@@ -87,7 +92,7 @@ def test_the_same_samples_give_the_same_constants(device: Any) -> None:
     one = fit([*planted("Gemm", 1.3), *planted("Relu")], device, "x", ["y"])
 
     assert one == fit([*planted("Gemm", 1.3), *planted("Relu")], device, "x", ["y"])
-    assert list(one.constants) == ["all", "Gemm", "Relu"]
+    assert list(one.constants) == ["all", "Gemm", "gemm", "Relu", "relu"]
     assert one.constants["all"].layers == 60
     # Half of the layers are a factor of 1.3 off, the others by as much the other way.
     assert one.constants["Gemm"].residual == pytest.approx(1.3, rel=0.05)
@@ -119,15 +124,44 @@ def test_other_batches_of_a_model_are_left_out_with_it(chain: Any, measured: Any
         fit([], device, "x", [])
 
 
+def test_variants_of_a_family_are_left_out_with_it(chain: Any, measured: Any, device: Any) -> None:
+    names = ("shop/concat", "shop/image", "zoo/concat", "hf:clip")
+    graphs = [chain(name, rows(index + 1)) for index, name in enumerate(names)]
+    splits = leave_one_out([(graph, measured(graph, times(graph, device))) for graph in graphs], device)
+
+    assert {item.tested: item.calibration.fitted_on for item in splits} == {
+        "shop/concat": ("zoo/concat", "hf:clip"),
+        "shop/image": ("zoo/concat", "hf:clip"),
+        "zoo/concat": ("shop/concat", "shop/image", "hf:clip"),
+        "hf:clip": ("shop/concat", "shop/image", "zoo/concat"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted"),
+    [
+        ({"N": 1, "M": 8, "C": 8, "P": 9, "Q": 9, "R": 3, "S": 3}, "conv2d"),
+        ({"N": 1, "M": 8, "C": 8, "P": 9, "Q": 9}, "conv2d 1x1"),
+        ({"N": 1, "G": 8, "P": 9, "Q": 9, "R": 3, "S": 3}, "conv2d grouped"),
+    ],
+)
+def test_libraries_have_other_kernels_for_pointwise_and_grouped_convolutions(sizes: Any, wanted: str) -> None:
+    problem = SimpleNamespace(extents=sizes)
+    layer = SimpleNamespace(op="conv2d", category="Conv", work=(SimpleNamespace(problem=problem),))
+    assert calibration.kind(layer) == wanted  # type: ignore[arg-type]
+    assert calibration.kind(SimpleNamespace(op="mean", category="Reduce", work=())) == "mean"  # type: ignore[arg-type]
+
+
 def test_spreads_are_over_the_splits(chain: Any, measured: Any, device: Any) -> None:
     cases = [(graph, measured(graph, times(graph, device))) for graph in (chain(str(n), rows(n)) for n in (1, 2, 4))]
     splits = leave_one_out(cases, device)
-    found = {(item.category, item.constant): item for item in spreads(splits)}
+    found = {(item.kind, item.constant): item for item in spreads(splits)}
 
     values = sorted(split.calibration.constants["Gemm"].kernel_s for split in splits)
     item = found["Gemm", "kernel_s"]
     assert (item.low, item.median, item.high) == tuple(values)
-    assert len(found) == 9
+    assert len(found) == 15
+    assert {kind for kind, _ in found} == {"all", "Gemm", "linear", "Relu", "relu"}
 
 
 def test_small_layers_weigh_by_the_root_of_their_share(chain: Any, measured: Any, device: Any) -> None:

@@ -43,7 +43,9 @@ def test_the_page_has_the_goals_misses_and_constants(folder: Path, tmp_path: Pat
     goals = [line for line in text.splitlines() if line.startswith("| error of the time, per layer | calibrated |")]
     assert len(goals) == 1
     assert "| at most 15.0 %, median | 6 |" in goals[0]
-    assert "| Gemm | part of the peak |" in text
+    assert "| class | part of the peak | part of the bandwidth | a kernel |" in text
+    assert "\n| Gemm | " in text
+    assert "\n| linear | " in text
     assert "- one: fitted on two, three (4 layers)" in text or "- one: fitted on three, two (4 layers)" in text
     # Nothing of it depends on the time or the order of files.
     before = output.read_bytes()

@@ -190,7 +190,7 @@ def test_every_field_is_described(cases: Any, device: Any) -> None:
 
     whole, goal, calibration = tables("Several validations")
     assert (set(data), set(data["goals"][0]), set(data["calibrations"][0])) == (whole, goal, calibration)
-    assert set(data["spreads"][0]) == {"category", "constant", "low", "median", "high"}
+    assert set(data["spreads"][0]) == {"kind", "constant", "low", "median", "high"}
     taken = load_run_of(cases[0][1])
     pair, run = tables("Two runs")
     compared = compare_runs(taken, taken).to_dict()

@@ -130,13 +130,13 @@ def _constants(study: Study) -> RenderableType:
     }
     rows: list[list[Cell]] = [
         [
-            item.category,
+            item.kind,
             names[item.constant],
             *(cell(item.constant, value) for value in (item.low, item.median, item.high)),
         ]
         for item in study.spreads
     ]
-    notes = [f"{split.tested}: fitted on {', '.join(split.calibration.fitted_on)}" for split in study.splits]
+    notes = [f"{split.tested}: fitted on {split.calibration.source}" for split in study.splits]
     return section("Calibrated constants", table(["<class", "<constant", ">low", ">median", ">high"], rows), *notes)
 
 
