@@ -30,6 +30,7 @@ from mmworkload.sources import (
 from mmworkload.system import System
 
 if TYPE_CHECKING:
+    from mmworkload.measuring.combinations import Combination
     from mmworkload.measuring.folder import Result
     from mmworkload.measuring.result import Measurement
     from mmworkload.simulating.engine import Simulation
@@ -42,6 +43,7 @@ __all__ = [
     "export_all",
     "generation",
     "measure",
+    "measure_combinations",
     "measure_result",
     "simulate",
     "trace",
@@ -158,12 +160,14 @@ def measure_result(
     model: str,
     *,
     device: str = "cpu",
+    mode: str = "infer",
     only: Iterable[str] = (),
     warmup: int = 10,
     repeats: int = 50,
     limit_s: float = 60.0,
     compiled: bool = False,
     cuda_graph: bool = False,
+    streams: bool = False,
     energy: bool = False,
     counters: bool = False,
     traced: Traced | None = None,
@@ -172,7 +176,8 @@ def measure_result(
 ) -> Result:
     """Times a model on ``device`` (``cpu`` or ``cuda``): eager, stage by stage, layer by layer, kernel by kernel.
 
-    Gives the measurement with its graph and frames, which :mod:`mmworkload.measuring.folder` saves and loads.
+    ``mode="train"`` measures training iterations too. Gives the measurement with its graph and frames, which
+    :mod:`mmworkload.measuring.folder` saves and loads.
     ``counters`` reads the GPU's hardware counters of ``only`` in a further pass
     (:func:`mmworkload.measuring.counters.with_counters`). ``warmup`` to ``traced`` without it: see
     :func:`mmworkload.measuring.measure_result`. Raises MmworkloadError.
@@ -187,17 +192,51 @@ def measure_result(
     result = run(
         resolve(model, **how),
         device=device,
+        mode=mode,
         only=tuple(only),
         warmup=warmup,
         repeats=repeats,
         limit_s=limit_s,
         compiled=compiled,
         cuda_graph=cuda_graph,
+        streams=streams,
         energy=energy,
         traced=traced,
         progress=progress,
     )
     return with_counters(result, model, how) if counters else result
+
+
+def measure_combinations(
+    model: str,
+    output: str | Path,
+    *,
+    batches: Iterable[int] = (),
+    dtypes: Iterable[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> list[Combination]:
+    """Measures a model at each of ``batches`` in each of ``dtypes`` (its own where none are given), into a folder each.
+
+    ``options`` are those of :func:`measure_result` and of the model. A combination that fails is a row with its reason;
+    one that is there already is kept (:mod:`mmworkload.measuring.combinations`). Raises MmworkloadError when none can
+    be measured.
+    """
+    from mmworkload.measuring.combinations import measure_combinations as run
+    from mmworkload.models import Model, resolve
+
+    how = {name: options.pop(name) for name in Options.__annotations__ if name in options}
+    types, sizes = tuple(dict.fromkeys(dtypes)), tuple(dict.fromkeys(batches))
+    models = [
+        resolve(model, **{**how, "batch": batch, "dtype": dtype})
+        for dtype in types or (how.get("dtype"),)
+        for batch in sizes or (how.get("batch"),)
+    ]
+
+    def measured(one: Model) -> Result:
+        return measure_result(model, **{**how, "batch": one.batch, "dtype": one.dtype}, **options)
+
+    return run(models, output, measure=measured, asked=options, progress=progress)
 
 
 def validate(

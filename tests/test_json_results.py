@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import mmworkload
+from mmworkload.measuring.combinations import Combination
 from mmworkload.measuring.energy import Energy
-from mmworkload.measuring.result import Execution
+from mmworkload.measuring.result import Execution, Training, TrainingLayer, TrainingStage
 
 DOCUMENT = (Path(__file__).resolve().parents[1] / "docs" / "json.md").read_text()
 
@@ -38,12 +39,15 @@ def test_a_simulation(report: dict[str, Any]) -> None:
 
 
 def test_a_measurement(report: dict[str, Any]) -> None:
-    whole, layer, stage, execution, energy, _ = tables("Measurements")
+    whole, layer, stage, execution, energy, *training, combination, _ = tables("Measurements")
     assert set(report["measurement"]) == whole
     assert set(report["measurement"]["layers"][0]) == layer
     assert set(report["measurement"]["stage_times"][0]) == stage
     assert {field.name for field in dataclasses.fields(Execution)} == execution
     assert {field.name for field in dataclasses.fields(Energy)} == energy
+    described = (Training, TrainingStage, TrainingLayer)
+    assert [{field.name for field in dataclasses.fields(kind)} for kind in described] == training
+    assert {field.name for field in dataclasses.fields(Combination)} == combination
     assert set(report["measurement"]["eager"]) == {"median_s", "q1_s", "q3_s", "min_s", "max_s", "repeats"}
 
 
@@ -60,6 +64,18 @@ def test_a_validation(report: dict[str, Any]) -> None:
     assert set(report["validation"]["layers"][0]) == layer | {"note", "category", "part", "weight"} | sides
     assert set(report["validation"]["errors"][0]) == set(report["validation"]["stage_errors"]) == error
     assert all(set(item) == cause for item in report["validation"]["causes"])
+
+
+def test_a_list_of_workloads() -> None:
+    from mmworkload.cli.listing import listing
+
+    family, variant, generation, parameter, *_ = tables("Lists")
+    found = listing("workloads")
+    whole = next(item for item in found if item["name"] == "codellama")
+    assert set(whole) == family
+    assert set(whole["variants"][0]) == variant
+    assert set(whole["generations"][0]) == generation
+    assert set(whole["generations"][0]["parameters"]["weights"]) == parameter
 
 
 def test_an_export(tmp_path: Path) -> None:

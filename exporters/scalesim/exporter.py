@@ -36,11 +36,12 @@ from mmworkload.exporters.scalesim.files import (
 from mmworkload.exporters.scalesim.inexpressible import refusal
 from mmworkload.exporters.scalesim.product import Convolution, Product, convolution, product
 from mmworkload.exporters.scalesim.simulator import NO_DATAFLOW, TOOL_VERSION, fidelity
+from mmworkload.exporters.words import in_words
 from mmworkload.exporters.work_items import WorkItem, work_items
 from mmworkload.exporting import Export
 from mmworkload.files import write_atomic
 from mmworkload.graph import Workload
-from mmworkload.simulating.estimate import floors
+from mmworkload.simulating.estimate import as_asked, floors
 
 EXPECTED, LAYERS, SCRIPT = "expected.csv", "layers.csv", "run.py"
 _EXPECTED_COLUMNS = (
@@ -119,7 +120,7 @@ class ScaleSimExporter:
             files=tuple(sorted(files)),
             run_command=f"python {SCRIPT}",
             versions=dict(versions),
-            fidelity=str(fidelity(arch)),
+            fidelity=str(in_words(fidelity(arch), workload, arch)),
         )
 
 
@@ -155,7 +156,7 @@ def _layer(item: WorkItem, row: _Row | None, reason: str, dataflow: Dataflow, ar
         run_items: list[object] = [work.count, work.sequential, work.macs] if work else ["", "", 0]
         return [*head, "", "", "", "", "", "", *run_items, "", "", reason]
     one = row.item
-    native = work.problem.with_bits(arch.bits)
+    native = as_asked(work.problem, arch.bits)
     return [
         *head,
         row.file,

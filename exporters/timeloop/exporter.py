@@ -30,6 +30,7 @@ from mmworkload.exporters.timeloop.problem_file import describe, problem_name, p
 from mmworkload.exporters.timeloop.settings import components_text, mapper_text, variables_text
 from mmworkload.exporters.timeloop.spatial import constraints_text
 from mmworkload.exporters.timeloop.yaml_text import comment
+from mmworkload.exporters.words import in_words
 from mmworkload.exporters.work_items import WorkItem, work_items
 from mmworkload.exporting import Export, ManifestRow
 from mmworkload.files import write_atomic
@@ -88,7 +89,7 @@ class TimeloopExporter:
             files=tuple(sorted([*files, "expected.json", "run.py"])),
             run_command=_RUN_COMMAND,
             versions=dict(versions),
-            fidelity=str(told),
+            fidelity=str(in_words(told, workload, arch)),
         )
 
 

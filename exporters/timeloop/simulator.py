@@ -25,7 +25,7 @@ from mmworkload.exporters.timeloop.spatial import constraints_text
 from mmworkload.exporters.timeloop.terms import MAC, ROLES
 from mmworkload.problem import Problem
 from mmworkload.simulating.energy import PICO, leakage_j
-from mmworkload.simulating.estimate import Estimate, Fidelity, Job, Options
+from mmworkload.simulating.estimate import WIDER, Estimate, Fidelity, Job, Options
 
 __all__ = ["PYTHON_VARIABLE", "TimeloopSimulator"]
 
@@ -89,11 +89,9 @@ class TimeloopSimulator:
         reason = refusal(problem)
         if reason:
             raise SimulationError(f"timeloop: {reason}")
-        bits = {operand.bits for operand in problem.operands}
-        if len(bits) > 1:
-            raise SimulationError(
-                f"timeloop has one word size for all operands of a level; these have {sorted(bits)} bits"
-            )
+        # One word a level holds elements of all operands: it is as wide as the widest.
+        bits = max(operand.bits for operand in problem.operands)
+        narrower = [f"{operand.name} of {operand.bits}" for operand in problem.operands if operand.bits < bits]
         fill = extra.get(_ARRAY, "fill")
         if fill not in _ARRAY_CHOICES:
             raise SimulationError(f"{_ARRAY} is '{fill}'; it can be {' or '.join(_ARRAY_CHOICES)}")
@@ -101,15 +99,17 @@ class TimeloopSimulator:
         folder = _native_folder(arch)
         if folder:
             native = read_native(Path(folder))
-            mapped, files, about = _native_job(problem, native, runner, options, bits.pop(), fill == "fill")
+            mapped, files, about = _native_job(problem, native, runner, options, bits, fill == "fill")
         else:
-            mapped, files, about = _job(problem, arch, runner, options, bits.pop(), fill == "fill")
+            mapped, files, about = _job(problem, arch, runner, options, bits, fill == "fill")
         expected = {
             "macs": problem.macs,
             "computes": mapped.macs,
             "footprints": {operand.name: mapped.footprint(operand) for operand in mapped.operands},
             "padded": difference(problem, mapped),
             **about,
+            # Only where it differs, so that all other jobs keep their keys.
+            **({"wider": f"{' and '.join(narrower)} bits charged as {bits}"} if narrower else {}),
         }
         settings = {"effort": options.effort, "expected": json.dumps(expected, sort_keys=True), **runner.settings()}
         return Job(self.name, _version(runner), files, settings, options.limit_s)
@@ -211,7 +211,8 @@ def _estimate(job: Job, output: Path) -> Estimate:
         energy_j["leakage"] = expected["leakage_j_per_cycle"] * found.cycles
     else:
         energy_j["leakage"] = sum(level.leakage_pj for level in found.levels.values()) * PICO
-    padded = expected["padded"]
+    padded, wider = expected["padded"], expected.get("wider")
+    notes = [*([f"padding of {padded}"] if padded else []), *([f"{WIDER} {wider}"] if wider else [])]
     return Estimate(
         simulator=job.simulator,
         version=job.version,
@@ -227,7 +228,7 @@ def _estimate(job: Job, output: Path) -> Estimate:
         # What was padded was counted too, and exactly, as checked above.
         macs=found.computes - (expected["computes"] - expected["macs"]),
         footprints={} if padded else {ROLES[space]: size for space, size in footprints.items()},
-        includes=("compute", "buffer bandwidths", "dram bandwidth", *([f"padding of {padded}"] if padded else [])),
+        includes=("compute", "buffer bandwidths", "dram bandwidth", *notes),
         mapping=mapping,
     )
 

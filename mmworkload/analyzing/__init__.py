@@ -35,9 +35,9 @@ def analyze(
     """The table of a view of one result or several, with the columns of :attr:`View.columns`.
 
     A path may hold several results, a pack for instance. They follow each other in their order, with the columns model,
-    batch and device in front. ``arch`` is what the measured device is by its published or calibrated figures, in the
-    precision of each result: it tells memory-bound from compute-bound. ``attrs["notes"]`` are the definitions that hold
-    for the table.
+    batch, dtype and device in front. ``arch`` is what the measured device is by its published or calibrated figures, in
+    the precision of each result: it tells memory-bound from compute-bound. ``attrs["notes"]`` are the definitions that
+    hold for the table.
 
     Raises UnknownNameError for another view, FormatError for a damaged result, and MmworkloadError, saying what to run,
     when a result lacks a level or counters.
@@ -58,7 +58,7 @@ def analyze(
     frame = pandas.concat(tables, ignore_index=True) if several else tables[0]
     if chosen.across is not None:
         frame = chosen.across(frame)
-    identity = [name for name in ("model", "batch", "device") if several and name not in chosen.columns]
+    identity = [name for name in ("model", "batch", "dtype", "device") if several and name not in chosen.columns]
     frame = frame[[*identity, *chosen.columns]].reset_index(drop=True)
     frame.attrs["notes"] = _notes(chosen, taken, frame)
     return frame
@@ -78,7 +78,8 @@ def _taken(result: Result, arch: str | Path | Architecture | None) -> Taken:
 
 def _identified(frame: pandas.DataFrame, taken: Taken) -> pandas.DataFrame:
     m = taken.measurement
-    return frame.assign(model=m.model, batch=m.batch, device=m.provenance.get("device_name") or m.device)
+    device = m.provenance.get("device_name") or m.device
+    return frame.assign(model=m.model, batch=m.batch, dtype=m.dtype, device=device)
 
 
 def _notes(view: View, taken: Sequence[Taken], frame: pandas.DataFrame) -> list[str]:

@@ -31,6 +31,7 @@ def end_to_end(taken: Taken) -> pandas.DataFrame:
         {
             "model": [m.model],
             "batch": [m.batch],
+            "dtype": [m.dtype],
             "device": [m.provenance.get("device_name") or m.device],
             "duration_s": [seconds],
             "latency_s": [seconds / m.batch],
@@ -40,9 +41,9 @@ def end_to_end(taken: Taken) -> pandas.DataFrame:
 
 
 def optimal(frame: pandas.DataFrame) -> pandas.DataFrame:
-    """The batch of the peak throughput (poster, table 1), the smallest such, by model and device."""
+    """The batch of the peak throughput (poster, table 1), the smallest such, by model, number type and device."""
     ordered = frame.sort_values("batch", kind="stable")
-    best = ordered.groupby(["model", "device"])["throughput_per_s"].idxmax()
+    best = ordered.groupby(["model", "dtype", "device"])["throughput_per_s"].idxmax()
     return frame.assign(optimal=frame.index.isin(best))
 
 

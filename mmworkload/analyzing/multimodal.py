@@ -133,8 +133,8 @@ def many_inferences(taken: Taken) -> pandas.DataFrame:
 
 
 def against_smallest(frame: pandas.DataFrame) -> pandas.DataFrame:
-    """How much faster than the smallest batch, and how much larger the batch is; by model and device."""
-    keys = ["model", "device"]
+    """How much faster than the smallest batch, and how much larger the batch is; by model, number type and device."""
+    keys = ["model", "dtype", "device"]
     frame = frame.sort_values("batch", kind="stable", ignore_index=True)
     groups = frame.groupby(keys, sort=False)
     return frame.assign(
@@ -144,8 +144,8 @@ def against_smallest(frame: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def against_fastest(frame: pandas.DataFrame) -> pandas.DataFrame:
-    """Each duration over that of the fastest device at the same model and batch."""
-    fastest = frame.groupby(["model", "batch"])["duration_s"].transform("min")
+    """Each duration over that of the fastest device at the same model, batch and number type."""
+    fastest = frame.groupby(["model", "batch", "dtype"])["duration_s"].transform("min")
     return frame.assign(over_fastest=frame["duration_s"] / fastest)
 
 

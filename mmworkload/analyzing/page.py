@@ -23,7 +23,7 @@ Written by `python -m mmworkload.analyzing.page docs/analyses.md` from the regis
 `mmworkload analyze VIEW RESULT [RESULT ...]` makes the table of a view from what `mmworkload measure -o result/` wrote,
 on any machine, without torch and without the device. `--json` and `--csv` give it to other programs, `--all` prints
 every row. In Python, `mmworkload.analyzing.analyze("A11", "result/", arch="h200")` gives a data frame. Several results
-(batches, devices, models) make one table; `model`, `batch` and `device` then stand in front.
+(batches, devices, models) make one table; `model`, `batch`, `dtype` and `device` then stand in front.
 
 `mmworkload analyze --list` lists the views; with results, it says which of them can be made.
 
@@ -57,7 +57,7 @@ def page() -> str:
         [view.id, view.title, view.source, _needs(view), ", ".join(f"`{name}`" for name in view.columns)]
         for view in VIEWS.values()
     ]
-    used = {name for view in VIEWS.values() for name in view.columns} | {"model", "batch", "device"}
+    used = {name for view in VIEWS.values() for name in view.columns} | {"model", "batch", "dtype", "device"}
     columns = [
         [f"`{column.name}`", column.unit, column.meaning + (" (counter)" if column.counter else "")]
         for column in COLUMNS.values()

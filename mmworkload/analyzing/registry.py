@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from mmworkload.analyzing import across_stack, multimodal
+from mmworkload.analyzing import across_stack, generating, multimodal
 from mmworkload.analyzing.multimodal import ELSEWHERE
 from mmworkload.analyzing.view import View
 from mmworkload.errors import MmworkloadError, UnknownNameError
 
-VIEWS: dict[str, View] = {view.id: view for view in (*across_stack.VIEWS, *multimodal.VIEWS)}
+VIEWS: dict[str, View] = {view.id: view for view in (*across_stack.VIEWS, *multimodal.VIEWS, *generating.VIEWS)}
 
 
 def find(name: str) -> View:

@@ -30,11 +30,14 @@ class Column:
 _GLOSSARY = (
     Column("model", "model", "", "the model that was measured"),
     Column("batch", "batch", "count", "samples per forward pass"),
+    Column("dtype", "dtype", "", "of weights and activations"),
     Column("device", "device", "", "the device that was measured, by its name"),
     Column("duration_s", "eager", "s", "one forward pass of the eager model, uninstrumented (median)"),
     Column("latency_s", "per input", "s", "duration over batch"),
     Column("throughput_per_s", "inputs/s", "1/s", "batch over duration"),
-    Column("optimal", "optimal", "yes/no", "the batch with the highest throughput of its model and device"),
+    Column(
+        "optimal", "optimal", "yes/no", "the batch with the highest throughput of its model, number type and device"
+    ),
     Column("index", "#", "index", "place of the layer in the program"),
     Column("layer", "layer", "", "the layer of the traced graph; empty: kernels of no layer"),
     Column("op", "operator", "", "operator family"),
@@ -91,9 +94,11 @@ _GLOSSARY = (
     Column("bin", "duration", "", "kernels of 0-10, 10-50, 50-100 or over 100 microseconds"),
     Column("passes", "passes", "count", "forward passes for 10,000 inputs, the last one full"),
     Column("total_s", "10,000 inputs", "s", "passes times duration"),
-    Column("speedup", "faster", "ratio", "total of the smallest batch of the same model and device over this one"),
+    Column(
+        "speedup", "faster", "ratio", "total of the smallest batch of the same model, number type and device over it"
+    ),
     Column("batch_ratio", "batch larger", "ratio", "batch over the smallest one"),
-    Column("over_fastest", "over fastest", "ratio", "duration over that of the fastest device, same model and batch"),
+    Column("over_fastest", "over fastest", "ratio", "duration over that of the fastest device, all else the same"),
     Column("part", "part", "", "model (parameters, buffers), data (inputs) or intermediates"),
     Column("measured_bytes", "measured", "B", "peak memory"),
     Column("liveness_bytes", "liveness", "B", "the same from the graph: what is alive at its peak"),
@@ -108,6 +113,12 @@ _GLOSSARY = (
             ("instruction", "instr.", "instruction not fetched"),
             ("other", "other", "all else"),
         )
+    ),
+    Column(
+        "module_category",
+        "category",
+        "",
+        "Attention, Linear, LayerNorm, Conv1d, Embedding, KV_Cache_Reorder, Misc (kernels of no layer too) or Idle",
     ),
     Column("params", "params", "count", "parameters, tied ones once"),
     Column("macs", "MACs", "count", "multiply-accumulates"),

@@ -10,6 +10,7 @@ from mmworkload.cli.exits import exits
 from mmworkload.cli.exporting import export
 from mmworkload.cli.listing import list_
 from mmworkload.cli.measuring import measure
+from mmworkload.cli.reproducing import reproduce
 from mmworkload.cli.results import results
 from mmworkload.cli.showing import show
 from mmworkload.cli.simulating import simulate
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("list")(list_)
-for verb in (show, trace, export, simulate, measure, analyze, validate, compare, exits):
+for verb in (show, trace, export, simulate, measure, analyze, validate, compare, exits, reproduce):
     app.command(verb.__name__)(verb)
 app.add_typer(results, name="results")
 app.add_typer(sweep, name="sweep")

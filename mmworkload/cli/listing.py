@@ -11,6 +11,7 @@ from mmworkload.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from mmworkload.models import Family, Parameter, Variant
+    from mmworkload.models.family import Generating
 
 KINDS = ("workloads", "archs", "exporters", "simulators")
 
@@ -63,6 +64,21 @@ def _workload(name: str, family: Family) -> dict[str, Any]:
         "batch": family.default_batch,
         "default": f"{name}/{family.variants[0].name}",
         "variants": [_variant(name, item) for item in family.variants],
+        "generations": [_generation(name, item) for item in family.generations],
+    }
+
+
+def _generation(family: str, generation: Generating) -> dict[str, Any]:
+    from mmworkload.generation.levers import LEVERS
+
+    parameters = {**generation.parameters, **LEVERS}
+    return {
+        "name": f"{family}/{generation.name}",
+        "source": generation.source,
+        "aliases": [f"{family}/{alias}" for alias in generation.aliases],
+        "notes": generation.notes,
+        "phases": [f"{family}/{name}" for name in generation.phases],
+        "parameters": {key: _parameter(item) for key, item in parameters.items()},
     }
 
 

@@ -68,8 +68,9 @@ def show(
 def _traced(name: str, how: Options) -> tuple[Resolved | None, LayerGraph]:
     """The model, with the parameters that can be set, and its graph; no model for what is traced already."""
     from mmworkload import verbs
+    from mmworkload.sources import is_saved_graph
 
-    if verbs.is_saved_graph(name) or split_exits(name)[1] or importlib.util.find_spec("torch") is None:
+    if is_saved_graph(name) or split_exits(name)[1] or importlib.util.find_spec("torch") is None:
         return None, verbs.trace(name, **how)
     from mmworkload.models import resolve
     from mmworkload.tracing import trace_model

@@ -3,7 +3,7 @@
 from mmworkload.generation.categories import CATEGORIES, category
 from mmworkload.generation.generation import Generation, HeldOut, Once, Phase, Sampled, Steps
 from mmworkload.generation.growing import Growing, grow
-from mmworkload.generation.levers import LEVERS, quantized_caches, quantized_weights
+from mmworkload.generation.levers import LEVERS, eager_attention, quantized_caches, quantized_weights
 from mmworkload.generation.resolving import generation, resolve_generation
 from mmworkload.generation.totals import Totals
 
@@ -19,6 +19,7 @@ __all__ = [
     "Steps",
     "Totals",
     "category",
+    "eager_attention",
     "generation",
     "grow",
     "quantized_caches",

@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 
 from mmworkload.layer import Layer
+from mmworkload.models.names import families
 
+PAPER = "arXiv 2410.00215"
+"""As sources of workloads name it."""
 CATEGORIES = ("Attention", "Linear", "LayerNorm", "Conv1d", "Embedding", "KV_Cache_Reorder", "Misc", "Idle")
 IDLE = "Idle"
 
@@ -18,6 +21,12 @@ IDLE = "Idle"
 _IMAGE = re.compile(r"(^|\.)(vqmodel|image_encoder|image_decoder)(\.|$)")
 _NORM = re.compile(r"norm\d*$")
 _ATTENTION = re.compile(r"(attn|attention)$")
+
+
+def in_the_paper(model: str) -> bool:
+    """Whether the graph called ``model`` is of a workload that the paper profiles."""
+    family = families().get(model.partition("/")[0])
+    return family is not None and any(PAPER in item.source for item in family.variants)
 
 
 def category(layer: Layer) -> str:

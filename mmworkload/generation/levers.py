@@ -1,4 +1,4 @@
-"""Levers as transformations of a graph: weights and caches in fewer bits.
+"""Levers as transformations of a graph: weights and caches in fewer bits, attention written out.
 
 Arithmetic stays in the graph's own type: what is stored in fewer bits is brought back to it before use, one vector
 operation an element. A group of ``group`` weights along the reduction shares a scale in the graph's type (and, with
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mmworkload.errors import MmworkloadError, UnknownNameError
 from mmworkload.generation.totals import states
@@ -17,15 +18,66 @@ from mmworkload.layer import Layer, Tensor, Work
 from mmworkload.models.family import Parameter
 from mmworkload.problem import Operand, Problem
 
+if TYPE_CHECKING:
+    from mmworkload.generation.generation import Generation
+
 STORED = {"int8": 8, "int4": 4, "float8": 8}
 AS_IT_IS = "as-is"
 # Weights that share a scale and an offset with four bits; with eight a whole row does.
 GROUP = 64
 
+SDPA, EAGER = "sdpa", "eager"
+
 LEVERS: Mapping[str, Parameter] = {
+    "attention": Parameter(
+        SDPA, "as one fused operator, or written out: its scores are written and read twice", choices=(SDPA, EAGER)
+    ),
     "weights": Parameter(AS_IT_IS, "how linear weights are stored", choices=(AS_IT_IS, "int8", "int4")),
     "cache": Parameter(AS_IT_IS, "how keys and values are stored", choices=(AS_IT_IS, "int8", "float8", "int4")),
 }
+
+
+def pulled(generation: Generation, settings: Mapping[str, str]) -> Generation:
+    """The generation with the levers of ``settings``; one that is not named stays as it is."""
+    if settings.get("attention", SDPA) == EAGER:
+        note = "attention is written out: its scores are moved between its layers"
+        generation = generation.mapped(eager_attention, note)
+    weights, cache = settings.get("weights", AS_IT_IS), settings.get("cache", AS_IT_IS)
+    if weights != AS_IT_IS:
+        generation = generation.mapped(lambda graph: quantized_weights(graph, weights), f"linear weights are {weights}")
+    if cache != AS_IT_IS:
+        generation = generation.mapped(lambda graph: quantized_caches(graph, cache), f"keys and values are {cache}")
+    return generation
+
+
+def eager_attention(graph: LayerGraph) -> LayerGraph:
+    """Each fused attention as three layers: scores, softmax, and the sum of values weighted by them.
+
+    Scores and weights are tensors of their own, written and read once each: the least that attention moves which is
+    not fused. Multiply-accumulates and vector operations stay.
+    """
+    tensors = dict(graph.tensors)
+    layers: list[Layer] = []
+    for layer in graph.layers:
+        if layer.op != "attention" or len(layer.work) != 2:
+            layers.append(layer)
+            continue
+        scores, values = layer.work
+        output = scores.problem.output
+        raw, weights = f"{layer.name}:scores", f"{layer.name}:softmax"
+        for name in (raw, weights):
+            shape = tuple(item.size for item in output.axes)
+            tensors[name] = Tensor(name, shape, graph.dtype, output.bits, "activation", name)
+        size = tensors[raw].bytes * scores.count
+        # Query, key, value, and a mask, which is added to the scores; what shares a tensor is read at first.
+        first, third = (*layer.reads[:2], *layer.reads[3:]), layer.reads[2:3]
+        plain = replace(layer, assumptions=())
+        product = replace(plain, op="matmul", vector_ops=0)
+        layers.append(replace(product, name=raw, reads=first, writes=((raw, size),), work=(scores,)))
+        softmax = replace(plain, name=weights, op="softmax", category="Other", work=())
+        layers.append(replace(softmax, reads=((raw, size),), writes=((weights, size),)))
+        layers.append(replace(product, reads=((weights, size), *third), work=(values,)))
+    return replace(graph, tensors=tensors, layers=tuple(layers))
 
 
 def quantized_weights(graph: LayerGraph, stored: str) -> LayerGraph:

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Unpack
 
 from mmworkload.errors import MmworkloadError, UnknownNameError
 from mmworkload.generation.generation import Generation, Once, Phase, Steps
 from mmworkload.generation.growing import Growing, grow
-from mmworkload.generation.levers import AS_IT_IS, LEVERS, quantized_caches, quantized_weights
+from mmworkload.generation.levers import LEVERS, pulled
 from mmworkload.graph import LayerGraph
-from mmworkload.models.family import Generating, Run, accepted, full_name, settle
+from mmworkload.models.family import Generating, Run, Variant, accepted, full_name, settle
 from mmworkload.models.names import Options, families, split
 
 # No growing phase is traced at shorter lengths: an extent of one would drop out of the loop nests.
 SHORTEST = 2
 
 
-def find(name: str) -> tuple[str, Generating] | None:
-    """The workload and the generation that ``name`` means; None where it means something else."""
-    base, _, _ = split(name)
-    if ":" in base or "/" not in base:
+def find(name: str, **options: Unpack[Options]) -> tuple[str, Generating | Variant] | None:
+    """The workload and the generation that ``name`` means; None where it means something else.
+
+    One variant with a lever (``codellama/7b-decode?weights=int4``) is a generation of one run.
+    """
+    base, in_name, _ = split(name)
+    if ":" in base or base.endswith(".py"):
         return None
     family_name, _, rest = base.partition("/")
     family = families().get(family_name)
-    found = family.generation(rest) if family else None
-    return (family_name, found) if found else None
+    if family is None:
+        return None
+    whole = family.generation(rest) if rest else None
+    if whole is not None:
+        return family_name, whole
+    said = LEVERS.keys() & {*in_name, *(options.get("settings") or {})}
+    if not said or any(item.parameters.keys() & said for item in family.variants):
+        return None
+    return family_name, family.variant(rest, family_name)
 
 
 def resolve_generation(name: str, **options: Unpack[Options]) -> Generation | None:
@@ -33,13 +44,12 @@ def resolve_generation(name: str, **options: Unpack[Options]) -> Generation | No
     Raises UnknownNameError and MmworkloadError as :func:`mmworkload.models.resolve`, ModelError when a phase does not
     grow evenly.
     """
-    found = find(name)
-    return generation(name, **options) if found else None
+    return generation(name, **options) if find(name, **options) else None
 
 
 def generation(name: str, **options: Unpack[Options]) -> Generation:
     """As :func:`resolve_generation`; UnknownNameError when the name is not a generation."""
-    found = find(name)
+    found = find(name, **options)
     if found is None:
         known = [f"{key}/{item.name}" for key, family in families().items() for item in family.generations]
         raise UnknownNameError("generation", name, known)
@@ -49,21 +59,31 @@ def generation(name: str, **options: Unpack[Options]) -> Generation:
         raise MmworkloadError(f"{name}: a generation begins behind the pre-processing and takes no inputs from a file")
     parameters = {**declared.parameters, **LEVERS}
     own = f"{family_name}/{declared.name}"
-    settings = settle(parameters, {**in_name, **options.get("settings", {})}, own)
+    settings = settle(parameters, {**in_name, **(options.get("settings") or {})}, own)
     traces = _Traces(family_name, options)
-    runs = declared.runs(**accepted(declared.runs, settings))
+    if isinstance(declared, Variant):
+        runs: tuple[Run, ...] = (
+            Run(declared.name, declared.name, {key: settings[key] for key in declared.parameters}),
+        )
+    else:
+        runs = declared.runs(**accepted(declared.runs, settings))
     traces.expect(runs)
     notes = (declared.notes,) if declared.notes else ()
     made = Generation(full_name(own, parameters, settings), tuple(traces.phase(run) for run in runs), notes)
-    if settings["weights"] != AS_IT_IS:
-        made = made.mapped(
-            lambda graph: quantized_weights(graph, settings["weights"]), f"linear weights are {settings['weights']}"
-        )
-    if settings["cache"] != AS_IT_IS:
-        made = made.mapped(
-            lambda graph: quantized_caches(graph, settings["cache"]), f"keys and values are {settings['cache']}"
-        )
-    return made
+    return pulled(made, settings)
+
+
+def phase_graph(name: str, **options: Unpack[Options]) -> LayerGraph | None:
+    """The graph of one variant with levers (``codellama/7b-decode?weights=int4``); None for any other name.
+
+    Raises as :func:`generation`.
+    """
+    found = find(name, **options)
+    if found is None or isinstance(found[1], Generating):
+        return None
+    made = generation(name, **options)
+    (part,) = made.sampled().workload.parts
+    return replace(part.graph, model=made.name)
 
 
 class _Traces:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mmworkload.generation.categories import CATEGORIES, category
 from mmworkload.generation.generation import Phase
-from mmworkload.generation.totals import Totals
+from mmworkload.generation.totals import Totals, of_layer
 from mmworkload.reporting.tables.common import fraction
 from mmworkload.reporting.terminal import Cell, facts, section, table
 from mmworkload.reporting.units import plural, si
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mmworkload.generation.generation import Generation
+    from mmworkload.graph import LayerGraph
 
 
 def generation_tables(generation: Generation) -> list[RenderableType]:
@@ -55,14 +57,35 @@ def _sizes(totals: Totals) -> list[Cell]:
 
 
 def _categories(generation: Generation) -> RenderableType:
-    rows: list[list[Cell]] = []
-    for phase, groups in generation.by(category).items():
-        whole = sum(groups.values(), Totals())
-        for name in CATEGORIES:
-            if name in groups:
-                found = groups[name]
-                shares = [fraction(found.macs, whole.macs), fraction(found.bytes, whole.bytes)]
-                rows.append([phase, name, si(found.macs), shares[0], si(found.bytes, "B"), shares[1]])
+    rows = [[phase, *row] for phase, groups in generation.by(category).items() for row in _rows(groups)]
     count = plural(len(generation.phases), "phase")
     title = f"Categories of the generation paper, over {count}"
-    return section(title, table(["<phase", "<category", ">MACs", ">share", ">bytes", ">share"], rows))
+    return section(title, table(["<phase", *_COLUMNS], rows))
+
+
+_COLUMNS = ("<category", ">layers", ">MACs", ">share", ">bytes", ">share")
+
+
+def category_table(graph: LayerGraph) -> RenderableType:
+    """The paper's categories of one pass of a graph."""
+    groups: dict[str, Totals] = {}
+    for layer in graph.layers:
+        groups[category(layer)] = groups.get(category(layer), Totals()) + of_layer(graph, layer)
+    return section("Categories of the generation paper", table(_COLUMNS, _rows(groups), tight=True))
+
+
+def _rows(groups: Mapping[str, Totals]) -> list[list[Cell]]:
+    """A row for each category that there is, in the paper's order."""
+    whole = sum(groups.values(), Totals())
+    return [
+        [
+            name,
+            f"{found.layers:,}",
+            si(found.macs),
+            fraction(found.macs, whole.macs),
+            si(found.bytes, "B"),
+            fraction(found.bytes, whole.bytes),
+        ]
+        for name in CATEGORIES
+        if (found := groups.get(name))
+    ]

@@ -8,12 +8,13 @@ so that the instruments of a deeper one do not lengthen the times of the one abo
 from __future__ import annotations
 
 import fnmatch
+import gc
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmworkload.errors import MmworkloadError, UnavailableError, UnknownNameError
 from mmworkload.measuring.folder import Result
-from mmworkload.measuring.result import Execution, LayerTime, Measurement, Spread, StageTime
+from mmworkload.measuring.result import Execution, LayerTime, Measurement, Spread, StageTime, Training
 
 if TYPE_CHECKING:
     import torch
@@ -32,12 +33,14 @@ __all__ = [
     "Spread",
     "StageTime",
     "Taken",
+    "Training",
     "measure",
     "measure_result",
     "take",
 ]
 
 DEVICES = ("cpu", "cuda")
+MODES = ("infer", "train")
 # Forward passes under the profiler: a few are enough for a spread, and each one costs memory for its events.
 PROFILED_RUNS = (3, 10)
 STEPS = 6
@@ -69,12 +72,14 @@ def take(
     model: Model,
     *,
     device: str = "cpu",
+    mode: str = "infer",
     warmup: int = 10,
     repeats: int = 50,
     only: Sequence[str] = (),
     limit_s: float = 60.0,
     compiled: bool = False,
     cuda_graph: bool = False,
+    streams: bool = False,
     energy: bool = False,
     traced: Traced | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -83,19 +88,22 @@ def take(
 
     Parameters
     ----------
+    mode: ``infer``, or ``train``, which measures training iterations too, of the whole model, in half of the time.
     warmup, repeats: upper bounds. One warm-up run and the first 5 of the repeats are taken however long they last.
     only: globs over stages, or over modalities where they match no stage. The whole model runs, and all numbers are
         those of the whole model, except that ``layers`` and ``stage_times`` hold these stages alone, and that what is
         chosen is also run alone, as the execution ``alone``.
     limit_s: for all runs together, tracing, building and compiling apart.
-    compiled, cuda_graph: also times the model under ``torch.compile``, and replayed as a CUDA graph (CUDA only).
+    compiled, cuda_graph, streams: also times the model under ``torch.compile``, replayed as a CUDA graph, and with each
+        encoder on a stream of its own (both CUDA only).
     energy: also measures the joules of an inference of the eager model, which takes some eight seconds more.
     traced: the trace of ``model``, where it is at hand.
-    progress: called with the number of steps done (trace, build, warm up, time, profile, memory) and of all steps.
+    progress: called with the number of steps done (trace, train, build, warm up, time, profile, memory) and of all
+        steps.
 
-    Raises UnknownNameError for another device or a stage that is not there, UnavailableError for a device, compiler or
-    counter of energy that this machine does not have, ModelError when the model fails on the device, and
-    MmworkloadError when it does not fit or has no CUDA graph.
+    Raises UnknownNameError for another device or mode or a stage that is not there, UnavailableError for a device,
+    compiler, stream or counter of energy that this machine does not have, ModelError when the model fails on the
+    device, and MmworkloadError when it does not fit, cannot be trained, has no CUDA graph or no encoders for streams.
     """
     from mmworkload.measuring.alone import alone_runner
     from mmworkload.measuring.attribution import difference, kernels, per_layer, run_spans
@@ -114,7 +122,9 @@ def take(
     from mmworkload.measuring.program import bind
     from mmworkload.measuring.provenance import provenance
     from mmworkload.measuring.stages import StageSampler, fastest_s, stage_of_call, stage_times
+    from mmworkload.measuring.streams import CudaLanes, require_streams, streams_runner, what_runs
     from mmworkload.measuring.timing import alternated, sampler, warmed
+    from mmworkload.measuring.training import measure_training
     from mmworkload.tracing import trace_model
 
     if repeats < 1 or warmup < 0 or limit_s <= 0:
@@ -122,24 +132,42 @@ def take(
             f"cannot measure with {repeats} repeats after {warmup} warm-up runs in {limit_s} s: at least one repeat and"
             " more than 0 s are needed"
         )
+    if mode not in MODES:
+        raise UnknownNameError("mode", mode, MODES)
     place = find_device(device)
     if compiled:
         require_compiler(place)
     if cuda_graph:
         require_cuda_graphs(place)
+    if streams:
+        require_streams(place)
     if energy:
         # Told before all else is measured.
         with open_meter(place):
             pass
-    done = progress or (lambda steps, total: None)
-    done(0, STEPS)
+    total = STEPS + (mode == "train")
+    steps = iter(range(total + 1))
+
+    def done() -> None:
+        if progress is not None:
+            progress(next(steps), total)
+
+    done()
     traced = traced or trace_model(model)
     chosen = _chosen(traced.graph, only) if only else None
+    beside = what_runs(traced.graph) if streams else ""
     require_room(traced.graph, place)
-    done(1, STEPS)
+    done()
+    training = None
+    if mode == "train":
+        # First, and on a model of its own, so that no gradients are in the memory of inference.
+        limit_s /= 2
+        training = measure_training(model, traced, place, warmup=warmup, repeats=repeats, limit_s=limit_s)
+        gc.collect()
+        done()
     with guarded(model, device, "building it"):
         program = bind(traced, model.build(device), place)
-    done(2, STEPS)
+    done()
     eager_sample, graph_sample = sampler(program.eager_run, place), sampler(program.graph_run, place)
     stage_sample = StageSampler(program, stage_of_call(traced.graph, traced.layer_of_call), place)
     with guarded(model, device, "running the eager model"):
@@ -160,6 +188,10 @@ def take(
                 "replay of the eager model as a CUDA graph",
                 sampler(captured(program, place), place),
             )
+    if streams:
+        with guarded(model, device, "running its encoders on streams"):
+            runner = streams_runner(program, traced.graph, traced.layer_of_call, CudaLanes(place))
+            samples["streams"] = beside, sampler(runner, place)
     if chosen is not None:
         with guarded(model, device, f"running {', '.join(only)} alone"):
             runner = alone_runner(program, traced.layer_of_call, chosen)
@@ -167,7 +199,7 @@ def take(
     for name, (_, sample) in samples.items():
         with guarded(model, device, f"running it as {name}"):
             warmed(sample, warmup=max(1, warmup), limit_s=limit_s / 12)
-    done(3, STEPS)
+    done()
     with guarded(model, device, "timing it"):
         eager, graph, staged, *others = alternated(
             [eager_sample, graph_sample, stage_sample, *(sample for _, sample in samples.values())],
@@ -175,7 +207,7 @@ def take(
             limit_s=limit_s / 3,
         )
     facts = provenance(place)
-    done(4, STEPS)
+    done()
     runs = _profiled_runs(graph.median_s, repeats, limit_s / 3)
     with guarded(model, device, "profiling it"):
         eager_events = profiled(program.eager_run, runs, place)
@@ -191,14 +223,14 @@ def take(
         times.update({name: time for name, time in on_host.items() if name in host})
     kernel_table = kernel_rows(node_events, traced.graph, traced.layer_of_call, on_device=on_device)
     host_table = host_rows(node_events, traced.graph, traced.layer_of_call)
-    done(5, STEPS)
+    done()
     with guarded(model, device, "measuring its memory"):
         peak_bytes = peak_memory(program, place)
     joules = None
     if energy:
         with guarded(model, device, "measuring its energy"):
             joules = measure_energy(program.eager_run, place)
-    done(STEPS, STEPS)
+    done()
     fused = (
         fused_kernels(kernels(compiled_events, on_device=on_device), made.code, made.modules, traced.graph)
         if made
@@ -230,6 +262,7 @@ def take(
             for (name, (what, _)), time in zip(samples.items(), others, strict=True)
         ),
         energy=joules,
+        training=training,
     )
     return Taken(measurement, traced.graph, kernel_table, host_table)
 

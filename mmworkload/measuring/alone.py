@@ -44,6 +44,8 @@ class Tape:
 
         self.layer_of_call = layer_of_call
         self.chosen = chosen
+        # Name of a node that was written to its layer.
+        self.layers: dict[str, str] = {}
         self.graph = torch.fx.Graph()
         self.root = torch.nn.Module()
         # By identity; the tensors are kept, so that no other one gets the identity of one that is freed.
@@ -58,10 +60,21 @@ class Tape:
         self, key: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], autocasts: tuple[Any, ...]
     ) -> Any:
         """Makes the call, and writes it when it is of the stage."""
+        return self.call(self.layer_of_call.get(key, ""), target, args, kwargs, autocasts)
+
+    def call(
+        self,
+        layer: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None = None,
+        autocasts: tuple[Any, ...] = (),
+    ) -> Any:
+        """The same for a call of ``layer``; one of no layer is of the stage when it reads what the stage computes."""
         from torch.utils import _pytree
 
+        kwargs = kwargs or {}
         tensors = [item for item in _pytree.tree_leaves((args, kwargs)) if _is_tensor(item)]
-        layer = self.layer_of_call.get(key)
         ours = layer in self.chosen if layer else any(id(item) in self.made for item in tensors)
         if not ours:
             return target(*args, **kwargs)
@@ -73,6 +86,8 @@ class Tape:
             ]
         self._within(autocasts)
         node = self.graph.call_function(target, self._written(args), self._written(kwargs))
+        if layer:
+            self.layers[node.name] = layer
         result = target(*args, **kwargs)
         self._made(result, node)
         return result

@@ -12,12 +12,16 @@ import statistics
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 # Names of the ranges that the measurement opens: one forward pass, one node of the graph.
 RUN = "run::"
 NODE = "node::"
+# What autograd calls the work of one backward node, in front of the node's name.
+BACKWARD_NODE = "autograd::engine::evaluate_function: "
+# What is put in front of a node's key for the backward pass that it makes.
+BACKWARD = "backward/"
 
 EventKind = Literal["range", "operator", "launch", "kernel"]
 
@@ -34,6 +38,8 @@ class Event:
         that both share.
     linked: number of the operator that caused a launch or kernel, 0 when it is not known.
     thread: the host thread; of a kernel, the stream.
+    sequence: of an operator of autograd's engine, the number of the backward node that it runs, which the forward pass
+        gave it; negative where there is none.
     """
 
     name: str
@@ -43,6 +49,7 @@ class Event:
     id: int = 0
     linked: int = 0
     thread: int = 0
+    sequence: int = -1
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,26 @@ def kernels(events: Sequence[Event], *, on_device: bool) -> list[Kernel]:
     """
     ranges = _Ranges([event for event in events if event.kind == "range"])
     return _on_device(events, ranges) if on_device else _on_host(events, ranges)
+
+
+def backward_ranges(events: Iterable[Event], starts: Sequence[tuple[int, str]]) -> list[Event]:
+    """A range round each piece of backward work, named after ``backward/`` and the key of the forward node behind it.
+
+    ``starts`` are the nodes of the forward passes in order, each with the number that the next backward node would have
+    got when it began: a backward node belongs to the last forward node that began at or below its number. Gradients
+    are accumulated without a number, right after the node that gave them.
+    """
+    numbers = [number for number, _ in starts]
+    found, before = [], {}
+    for event in sorted(events, key=lambda item: item.start_ns):
+        if not event.name.startswith(BACKWARD_NODE):
+            continue
+        index = bisect_right(numbers, event.sequence) - 1
+        if index >= 0:
+            before[event.thread] = starts[index][1]
+        if event.thread in before:
+            found.append(replace(event, name=f"{NODE}{BACKWARD}{before[event.thread]}", kind="range"))
+    return found
 
 
 def activities(events: Sequence[Event]) -> list[Activity]:

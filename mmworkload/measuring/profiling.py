@@ -32,12 +32,14 @@ def run_names(count: int) -> list[str]:
     return [str(index) for index in range(count)]
 
 
-def profiled(prepare: Callable[[], Run], runs: int, device: torch.device) -> list[Event]:
+def profiled(prepare: Callable[[], Run], runs: int, device: torch.device, *, training: bool = False) -> list[Event]:
     """Events of ``runs`` forward passes, each in a range ``run::<index>``, after one that is not recorded in a range.
 
-    Raises MmworkloadError when the device's profiler recorded no kernel.
+    ``training`` records gradients in them, which inference mode does not. Raises MmworkloadError when the device's
+    profiler recorded no kernel.
     """
-    events = [found for item in _records(_profile(prepare, runs, device)) if (found := event(item)) is not None]
+    records = _records(_profile(prepare, runs, device, training=training))
+    events = [found for item in records if (found := event(item)) is not None]
     if device.type != "cpu" and not any(item.kind == "kernel" for item in events):
         raise MmworkloadError(
             f"the profiler recorded no kernels on {device}, so there are no times per layer. It needs CUPTI and the"
@@ -46,12 +48,12 @@ def profiled(prepare: Callable[[], Run], runs: int, device: torch.device) -> lis
     return events
 
 
-def memory_changes(prepare: Callable[[], Run]) -> list[int]:
+def memory_changes(prepare: Callable[[], Run], *, training: bool = False) -> list[int]:
     """Bytes that one forward pass on the CPU allocates (positive) and frees (negative), in order of time.
 
     Memory that a library takes without torch's allocator is not seen.
     """
-    records = list(_records(_profile(prepare, 1, None, memory=True)))
+    records = list(_records(_profile(prepare, 1, None, memory=True, training=training)))
     span = next(item for item in records if item.name() == f"{RUN}0")
     changes = [
         (item.start_ns(), item.nbytes())
@@ -62,7 +64,9 @@ def memory_changes(prepare: Callable[[], Run]) -> list[int]:
     return [size for _, size in sorted(changes, key=lambda change: change[0])]
 
 
-def _profile(prepare: Callable[[], Run], runs: int, device: torch.device | None, *, memory: bool = False) -> profile:
+def _profile(
+    prepare: Callable[[], Run], runs: int, device: torch.device | None, *, memory: bool = False, training: bool = False
+) -> profile:
     """A finished profile. The first forward pass pays for the profiler's own start and is outside any range."""
     # Kineto reports every start and stop on stderr, and a CUDA build complains where there is no GPU; 6 is silence.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
@@ -79,7 +83,7 @@ def _profile(prepare: Callable[[], Run], runs: int, device: torch.device | None,
         warnings.filterwarnings("ignore", "Warning: Profiler clears events", UserWarning)
         profiler.start()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(not training):
             prepare()()
             for name in run_names(runs):
                 run = prepare()
@@ -130,4 +134,4 @@ def event(record: Any) -> Event | None:
         return Event(name, "launch", *times, number, linked, thread)
     # Records of the profiler itself ("Activity Buffer Request") have no number of their own.
     named = "::" in name or _COMPILED.match(name)
-    return Event(name, "operator", *times, number, 0, thread) if number and named else None
+    return Event(name, "operator", *times, number, 0, thread, record.sequence_nr()) if number and named else None

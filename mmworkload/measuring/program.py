@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import ModelError
 from mmworkload.measuring.ranges import node_range
+from mmworkload.models import Built
 from mmworkload.models.end_to_end import PREPROCESS
 from mmworkload.tracing.walk import region_of, region_operands
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Interpreter, Node
     from torch.utils._pytree import TreeSpec
 
-    from mmworkload.models import Built
     from mmworkload.tracing import Traced
 
 # What a runner prepares: one forward pass, ready to be timed.
@@ -138,6 +138,13 @@ class Program(Eager):
         return lambda: interpreter.run(*self.values)
 
 
+@dataclass(frozen=True)
+class Bound(Built):
+    """A model that is bound to its program when it is built."""
+
+    program: Eager
+
+
 def bind(traced: Traced, built: Built, device: torch.device) -> Eager:
     """Joins a trace with a real instance of the same model on ``device``: what it runs as is timed.
 
@@ -145,6 +152,8 @@ def bind(traced: Traced, built: Built, device: torch.device) -> Eager:
     """
     from torch.utils import _pytree
 
+    if isinstance(built, Bound):
+        return built.program
     leaves, structure = _pytree.tree_flatten((built.args, built.kwargs))
     written = {tensor.storage for tensor in traced.graph.tensors.values() if tensor.kind == "state"}
     if traced.program is not None:

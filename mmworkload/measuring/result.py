@@ -104,14 +104,97 @@ class FusedKernel:
 class Execution:
     """Another way to run the model, timed in turn with the eager one.
 
-    ``name`` is ``compile``, ``cuda-graph`` or ``alone``; ``what`` says what was run; ``kernels`` are those of a
-    compiled model.
+    ``name`` is ``compile``, ``cuda-graph``, ``streams`` or ``alone``; ``what`` says what was run; ``kernels`` are those
+    of a compiled model.
     """
 
     name: str
     what: str
     time: Spread
     kernels: tuple[FusedKernel, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingStage:
+    """One stage of a training iteration, ``loss`` among them; of no name are parameters that no layer reads.
+
+    Parameters
+    ----------
+    forward, backward, update: between timers at its boundaries in the traced program, the sum of its segments.
+    forward_kernels_s, backward_kernels_s, update_kernels_s: the sum of its kernels' durations under the profiler.
+    """
+
+    stage: str
+    forward: Spread
+    backward: Spread
+    update: Spread
+    forward_kernels_s: float
+    backward_kernels_s: float
+    update_kernels_s: float
+
+
+@dataclass(frozen=True)
+class TrainingLayer:
+    """One layer of the program that trains: kernel time of its forward pass and of the backward pass that this makes.
+
+    The layer named ``(views)`` of a stage stands for its views, whose gradients cost work.
+    """
+
+    layer: str
+    op: str
+    stage: str
+    modality: str
+    forward_s: float
+    backward_s: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """Training iterations: forward pass, backward pass and update of the parameters (``measuring.training``).
+
+    Parameters
+    ----------
+    loss, optimizer: what was computed and stepped, in words.
+    iteration, forward, backward, update: the user's eager model in training mode, uninstrumented but for the moments
+        between the three.
+    stages, layers: of the traced program in training mode; empty where it has none.
+    unattributed_s: kernel time of an iteration that belongs to no stage, median of the profiled ones.
+    attributed_share: share of the kernel time of the whole profiled iterations that belongs to a stage; None where
+        nothing was traced.
+    peak_memory_bytes: ``model``, ``data``, ``gradients``, ``optimizer`` (its state), ``intermediates`` (the rest of the
+        peak) and ``total``.
+    note: why there are no stages.
+    """
+
+    loss: str
+    optimizer: str
+    iteration: Spread
+    forward: Spread
+    backward: Spread
+    update: Spread
+    stages: tuple[TrainingStage, ...]
+    layers: tuple[TrainingLayer, ...]
+    unattributed_s: float
+    attributed_share: float | None
+    peak_memory_bytes: dict[str, int]
+    note: str = ""
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Training:
+        """The inverse of :func:`dataclasses.asdict`."""
+        return cls(
+            **{
+                **_spread(data, "iteration", "forward", "backward", "update"),
+                "stages": tuple(
+                    TrainingStage(**_spread(item, "forward", "backward", "update")) for item in data["stages"]
+                ),
+                "layers": tuple(TrainingLayer(**item) for item in data["layers"]),
+            }
+        )
+
+
+def _spread(data: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {**data, **{name: Spread(**data[name]) for name in names}}
 
 
 @dataclass(frozen=True)
@@ -134,8 +217,9 @@ class Measurement:
         under the profiler) over ``eager``. Of the fastest runs, which other load on the machine disturbs least.
     attributed_share: share of the kernel time of the whole profiled runs that belongs to a layer, 0 to 1; None when it
         was not measured.
-    executions: further end-to-end times: compiled, as a CUDA graph, a stage alone.
+    executions: further end-to-end times: compiled, as a CUDA graph, encoders on streams, a stage alone.
     energy: joules of an inference of the eager model; None when it was not measured.
+    training: training iterations; None when they were not measured. All else is of inference.
     """
 
     model: str
@@ -156,6 +240,7 @@ class Measurement:
     attributed_share: float | None = None
     executions: tuple[Execution, ...] = ()
     energy: Energy | None = None
+    training: Training | None = None
 
     @property
     def straggler(self) -> Straggler:
@@ -235,6 +320,7 @@ class Measurement:
                         for item in values.get("executions", ())
                     ),
                     "energy": Energy.from_dict(values["energy"]) if values.get("energy") else None,
+                    "training": Training.from_dict(values["training"]) if values.get("training") else None,
                 }
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -259,7 +345,7 @@ _Timed = TypeVar("_Timed", LayerTime, StageTime, Execution)
 
 
 def _timed(kind: type[_Timed], item: dict[str, Any]) -> _Timed:
-    return kind(**{**item, "time": Spread(**item["time"])})
+    return kind(**_spread(item, "time"))
 
 
 def _fused(item: dict[str, Any]) -> FusedKernel:

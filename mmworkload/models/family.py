@@ -204,6 +204,12 @@ class Generating:
     aliases: tuple[str, ...] = ()
     notes: str = ""
 
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The variants that it runs at its defaults, each once."""
+        settings = {name: item.default for name, item in self.parameters.items()}
+        return tuple(dict.fromkeys(run.variant for run in self.runs(**accepted(self.runs, settings))))
+
 
 @dataclass(frozen=True)
 class Family:
@@ -233,9 +239,10 @@ class Family:
                 return item
         whole = self.generation(name)
         if whole is not None:
+            phases = ", ".join(f"{family}/{item}" for item in whole.phases)
             raise MmworkloadError(
                 f"{family}/{name} is a generation of several graphs, which can be shown, simulated and exported; here"
-                f" one graph is needed. Take one of its parts, such as {family}/{self.variants[0].name}"
+                f" one graph is needed. Take one of its phases: {phases}"
             )
         known = [item.name for item in self.variants] + [item.name for item in self.generations]
         raise UnknownNameError("variant", f"{family}/{name}", [f"{family}/{item}" for item in known])

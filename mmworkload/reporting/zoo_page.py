@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mmworkload.files import write_atomic
+from mmworkload.generation.levers import LEVERS
 from mmworkload.graph import StageTotals
 from mmworkload.models import Family, Parameter, Variant, families
 from mmworkload.reporting.about import input_in_words, setting_in_words
@@ -75,6 +76,7 @@ def _family(name: str, family: Family, sizes: Mapping[str, Sizes | None]) -> Ite
     yield from _remarks(family)
     yield from _figures(family, sizes)
     yield from _parameters(family)
+    yield from _generations(name, family)
     yield from _stages("MACs", name, sizes, lambda item: item.totals.macs, lambda item: item.macs)
     yield from _stages("Parameters", name, sizes, lambda item: item.totals.params, lambda item: item.params)
 
@@ -94,6 +96,27 @@ def _variants(name: str, family: Family, sizes: Mapping[str, Sizes | None]) -> s
             ]
         )
     return table(["<name", "<further names", "<inputs", "<`--end-to-end`", "<source"], rows)
+
+
+def _generations(name: str, family: Family) -> Iterator[str]:
+    if not family.generations:
+        return
+    yield f"### Generations of {name}"
+    yield (
+        "Each runs variants over all its steps ([generation.md](generation.md)); `show`, `simulate` and `export` take"
+        f" it. `--set` also takes the levers {', '.join(f'`{lever}`' for lever in LEVERS)}."
+    )
+    rows = [
+        [
+            f"`{name}/{item.name}`",
+            ", ".join(f"`{alias}`" for alias in item.aliases),
+            ", ".join(f"`{phase}`" for phase in item.phases),
+            ", ".join(f"`{key}={setting_in_words(value.default)}`" for key, value in item.parameters.items()),
+            literal(item.notes),
+        ]
+        for item in family.generations
+    ]
+    yield table(["<name", "<further names", "<runs", "<parameters", "<notes"], rows)
 
 
 def _remarks(family: Family) -> Iterator[str]:

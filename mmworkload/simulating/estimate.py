@@ -19,13 +19,28 @@ EFFORTS = ("quick", "normal", "thorough")
 
 ARRAY_OPERATIONS = ("mac", "mul")
 """What runs on the array of multipliers."""
+WIDER = "storage of"
+"""Begins what an estimate includes when a tool has one word for all operands, wider than some are stored."""
 
 
 def as_asked(problem: Problem, role_bits: dict[Role, int]) -> Problem:
-    """The problem as simulators are asked it: in the bits of the run, without a mask, a rank-1 product as a matrix
-    product, in canonical form. Other operations stay what they are."""
+    """The problem as simulators are asked it: in the bits of the run (:func:`bits_as_run`), without a mask, a rank-1
+    product as a matrix product, in canonical form. Other operations stay what they are."""
     operation = "mac" if problem.operation in ARRAY_OPERATIONS else problem.operation
-    return replace(problem, operation=operation, mask=None).with_bits(role_bits).canonical()
+    operands = tuple(
+        replace(item, bits=bits_as_run(problem, item, role_bits.get(item.role, item.bits))) for item in problem.operands
+    )
+    return replace(problem, operation=operation, mask=None, operands=operands).canonical()
+
+
+def bits_as_run(problem: Problem, operand: Operand, bits: int) -> int:
+    """Bits of one stored element of ``operand`` in a run of ``bits`` a number.
+
+    What is stored in fewer bits than the widest operand that the problem reads, a quantized weight or cache, keeps
+    them: it is brought back to the width of the run before use, so that only storage and traffic are narrower.
+    """
+    widest = max((item.bits for item in problem.operands if item.role != "output"), default=bits)
+    return operand.bits if operand.bits < min(widest, bits) else bits
 
 
 class NotRecordedError(SimulationError):

@@ -40,8 +40,10 @@ def critical_path_s(
 
 
 def stored_bits(tensor: Tensor, size_bytes: int, bits: int) -> int:
-    """Bits that ``size_bytes`` of a traced tensor take in a run of ``bits`` a number; integers keep their own width."""
-    if tensor.dtype.removeprefix("torch.").startswith(("float", "bfloat")):
+    """Bits that ``size_bytes`` of a traced tensor take in a run of ``bits`` a number; integers, and floats that are
+    only stored (eight bits), keep their own width."""
+    dtype = tensor.dtype.removeprefix("torch.")
+    if dtype.startswith(("float", "bfloat")) and not dtype.startswith("float8"):
         return -(-size_bytes * 8 * bits // tensor.bits)
     return size_bytes * 8
 

@@ -10,7 +10,7 @@ from mmworkload.arch import Architecture
 from mmworkload.graph import Part
 from mmworkload.layer import Layer
 from mmworkload.problem import Problem
-from mmworkload.simulating.estimate import Estimate, compulsory_elements
+from mmworkload.simulating.estimate import WIDER, Estimate, bits_as_run, compulsory_elements
 from mmworkload.simulating.result import LayerResult
 from mmworkload.simulating.rollup import moved_bits
 from mmworkload.simulating.vector import vector_cost
@@ -104,7 +104,7 @@ def layer_row(
     includes: list[str] = []
     nests_read, nests_written = 0, 0
     for work in layer.work:
-        read, written = _operand_bits(work.problem, bits)
+        read, written = operand_bits(work.problem, bits)
         nests_read += read * work.count
         nests_written += written * work.count
         answer = answers.get(work.problem.key)
@@ -115,13 +115,12 @@ def layer_row(
             names.append(answer.estimate.simulator)
             notes.append(answer.note)
             includes += answer.estimate.includes
-            # The one thing in ``includes`` that a reader of the table has to know.
-            notes += [text for text in answer.estimate.includes if text.startswith("padding")]
+            # What a reader of the table has to know of what is in it.
+            notes += [text for text in answer.estimate.includes if text.startswith(("padding", WIDER))]
     # What the layer moves beyond the operands of its loop nests: all of it without any, else a bias or a mask.
     own_read, own_written = moved_bits(part.graph, layer, bits)
     total.add_vector(layer.vector_ops, max(0, own_read - nests_read), max(0, own_written - nests_written))
-    # Each loop nest is a kernel, and a layer is one at least.
-    total.add_launches(max(1, sum(work.count for work in layer.work)))
+    total.add_launches(launches(layer))
     if layer.dead:
         notes.append("no output depends on it")
     energy_j = {} if total.no_energy else total.energy_j
@@ -153,12 +152,19 @@ def layer_row(
     )
 
 
+def launches(layer: Layer) -> int:
+    """Kernels of one execution: each loop nest is one, and a layer is one at least."""
+    return max(1, sum(work.count for work in layer.work))
+
+
 def _energy_basis(arch: Architecture) -> str:
     """Whose energies the row is charged."""
     return "; ".join([f"those of the table of {arch.name}", *arch.rescaled])
 
 
-def _operand_bits(problem: Problem, bits: int) -> tuple[int, int]:
-    """(read, written) bits of the operands in the precision of the run, each element once."""
-    read = sum(compulsory_elements(problem, item) for item in problem.operands if item.role != "output")
-    return read * bits, compulsory_elements(problem, problem.output) * bits
+def operand_bits(problem: Problem, bits: int) -> tuple[int, int]:
+    """(read, written) bits of the operands in a run of ``bits`` a number, each element once."""
+    moved = {True: 0, False: 0}
+    for item in problem.operands:
+        moved[item.role == "output"] += compulsory_elements(problem, item) * bits_as_run(problem, item, bits)
+    return moved[False], moved[True]

@@ -28,6 +28,7 @@ from mmworkload.simulating.energy import PICO
 from mmworkload.simulating.engine import DTYPE_BITS, as_run
 from mmworkload.simulating.estimate import compulsory_elements
 from mmworkload.simulating.rollup import moved_bits, unit_of
+from mmworkload.simulating.rows import operand_bits
 from mmworkload.sweeping.rows import BOUNDS, OK, Trial, failed, mix, schema, table
 from mmworkload.sweeping.setup import Setup
 from mmworkload.sweeping.space import Design, architecture_of
@@ -194,8 +195,7 @@ def _signature(
     for work in layer.work:
         problem = work.problem
         if problem.key not in sizes:
-            loaded = sum(compulsory_elements(problem, item) for item in problem.operands if item.role != "output")
-            sizes[problem.key] = (loaded * bits, compulsory_elements(problem, problem.output) * bits)
+            sizes[problem.key] = operand_bits(problem, bits)
         own_read, own_written = sizes[problem.key]
         read += own_read * work.count
         written += own_written * work.count

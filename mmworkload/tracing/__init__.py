@@ -33,11 +33,11 @@ class Traced:
     layer_of_call: dict[str, str]
 
 
-def trace_model(model: Model, route: str = "auto") -> Traced:
+def trace_model(model: Model, route: str = "auto", *, training: bool = False) -> Traced:
     """Traces ``model`` on fake tensors: with :func:`torch.export.export`, or where that refuses, by recording.
 
-    ``route`` takes one of the two only. ``graph.route`` says which one it was. Raises ModelError when the model cannot
-    be built or traced.
+    ``route`` takes one of the two only; ``graph.route`` says which one it was. ``training`` traces the forward pass of
+    training mode. Raises ModelError when the model cannot be built or traced.
     """
     import torch
 
@@ -47,7 +47,7 @@ def trace_model(model: Model, route: str = "auto") -> Traced:
     from mmworkload.versions import versions
 
     built = model.build("meta")
-    built.module.eval()
+    built.module.train(training)
     built_params = sum({id(item): item.numel() for item in built.module.parameters()}.values())
     forced = getattr(torch, model.dtype) if model.dtype != "float32" else None
 

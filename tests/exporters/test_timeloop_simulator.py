@@ -203,13 +203,22 @@ def test_the_search_can_be_left_free(arch: Architecture) -> None:
     assert "N: 197" in job.files["problem.yaml"]
 
 
+def test_operands_stored_in_fewer_bits_take_words_of_the_widest_and_the_answer_says_so(arch: Architecture) -> None:
+    narrow, wide = CONV.with_bits({"weight": 8}), CONV
+
+    job, plain = SIMULATOR.prepare(narrow, arch, Options()), SIMULATOR.prepare(wide, arch, Options())
+
+    assert job.files == plain.files
+    assert json.loads(job.options["expected"])["wider"] == "Weights of 8 bits charged as 16"
+    assert "wider" not in plain.options["expected"]
+    assert job.key != plain.key
+
+
 def test_a_problem_that_cannot_be_told_is_refused(arch: Architecture) -> None:
     pooling = Problem.parse("max M=8 C=4 | Inputs input 16 [M:8, C:4] | Outputs output 16 [M:8]")
 
     with pytest.raises(SimulationError, match="the operation 'max'"):
         SIMULATOR.prepare(pooling, arch, Options())
-    with pytest.raises(SimulationError, match=r"these have \[8, 16\] bits"):
-        SIMULATOR.prepare(CONV.with_bits({"weight": 8}), arch, Options())
     with pytest.raises(SimulationError, match="fill or free"):
         SIMULATOR.prepare(CONV, arch, Options(extra={"timeloop_array": "half"}))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from mmworkload.generation.tables import generation_tables
 from mmworkload.graph import LayerGraph
 from mmworkload.models.family import InputSpec
 from mmworkload.models.model import Model, synthesize
-from mmworkload.reporting.tables import print_out
+from mmworkload.reporting.tables import print_out, show_tables
 from mmworkload.tracing import trace_model
 
 
@@ -49,8 +50,24 @@ def test_phases_and_categories_are_printed_with_exact_totals(made: Generation) -
     assert "4 to 22 by 2" in text
     assert "greedy" in text
     rows = [line.split() for line in text.splitlines()]
-    assert ["phase", "category", "MACs", "share", "bytes", "share"] in rows
-    assert ["decode", "Attention", "2.08", "k", "76.5", "%"] in [row[:6] for row in rows]
+    assert ["phase", "category", "layers", "MACs", "share", "bytes", "share"] in rows
+    assert ["decode", "Attention", "10", "2.08", "k", "76.5", "%"] in [row[:7] for row in rows]
+
+
+def test_a_phase_of_the_papers_workloads_is_shown_with_its_categories() -> None:
+    def lines(model: str) -> list[list[str]]:
+        stream = io.StringIO()
+        print_out(*show_tables(replace(traced(4), model=model)), stream=stream)
+        return [line.split() for line in stream.getvalue().splitlines()]
+
+    found = lines("codellama/7b-decode?cached=3")
+    start = found.index(["category", "layers", "MACs", "share", "bytes", "share"])
+    # A query of 8 over 4 places, twice; 8 x 8 weights, two vectors and a bias.
+    assert [row[:4] for row in found[start + 2 : start + 4]] == [
+        ["Attention", "1", "64", "50.0"],
+        ["Linear", "1", "64", "50.0"],
+    ]
+    assert ["category", "layers", "MACs", "share", "bytes", "share"] not in lines("av-mnist/concat")
 
 
 def test_the_json_has_the_same_totals(made: Generation) -> None:

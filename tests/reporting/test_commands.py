@@ -119,6 +119,12 @@ def test_the_json_of_list_has_sizes_data_sets_and_parameters() -> None:
         "choices": [],
         "several": False,
     }
+    assert listed["mujoco-push"]["generations"] == []
+    whole = {item["name"]: item for item in listed["chameleon"]["generations"]}["chameleon/7b-text-to-image"]
+    assert whole["aliases"] == ["chameleon/7b-t-i"]
+    assert whole["phases"] == ["chameleon/7b-prefill", "chameleon/7b-decode", "chameleon/image-decoder"]
+    assert list(whole["parameters"]) == ["text", "image_size", "guidance", "layers", "attention", "weights", "cache"]
+    assert whole["parameters"]["weights"]["choices"] == ["as-is", "int8", "int4"]
     drop = variants["mujoco-push/late"]["parameters"]["drop"]
     assert (drop["default"], drop["low"], drop["several"]) == ([], None, True)
     assert drop["choices"] == ["position", "sensors", "image", "control"]

@@ -367,7 +367,8 @@ def variant(name: str, source: str, **more: Any) -> dict[str, Any]:
 
 def workload(*variants: dict[str, Any], **more: Any) -> dict[str, Any]:
     family = {"name": "toy", "description": "a toy network", "dataset": "Toys (nobody, 2020)", "dataset_url": ""}
-    return {**family, "batch": 1, "default": variants[0]["name"], "variants": list(variants), **more}
+    known = {"batch": 1, "default": variants[0]["name"], "variants": list(variants), "generations": []}
+    return {**family, **known, **more}
 
 
 def test_list_has_a_table_for_each_kind(lines: Any) -> None:
@@ -426,7 +427,13 @@ def test_list_names_sizes_stand_ins_further_names_and_the_data_set(lines: Any) -
     assert row(printed, "early")[-3:] == ["MultiBench", "(NeurIPS", "2021)"]
     assert "1 workload, 2 variants; the first of each is its default." in printed
     assert any(line.startswith("stand-in: a part is not the source's own") for line in printed)
+    whole = {"name": "toy/7b", "aliases": ["toy/all"], "phases": ["toy/prefill", "toy/decode"]}
+    several = lines(list_tables({"workloads": [workload(variant("toy/four", "nobody"), generations=[whole])]}))
+    assert row(several, "toy/, whole") == ["toy/,", "whole", "generations", "runs"]
+    assert row(several, "7b") == ["7b", "prefill,", "decode"]
+    assert "also all" in [line.strip() for line in several]
     plain = lines(list_tables({"workloads": [workload(variant("toy/four", "nobody"))]}))
+    assert not any("generation" in line for line in plain)
     assert not any("stand-in" in line for line in plain)
 
 

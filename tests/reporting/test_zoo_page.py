@@ -92,6 +92,15 @@ def test_every_workload_and_variant_is_on_the_page(fresh: str) -> None:
                 assert f"`{alias}`" in fresh
 
 
+def test_generations_have_what_they_run_and_their_levers(fresh: str, lines: list[str]) -> None:
+    found = row(fresh.splitlines(), "`codellama/7b`", "### Generations of codellama")
+    assert found[1:4] == ["", "`7b-prefill`, `7b-decode`", "`prompt=1024`, `steps=128`, `beams=1`, `layers=32`"]
+    assert "`--set` also takes the levers `attention`, `weights`, `cache`." in fresh
+    for name, family in families().items():
+        assert [f"| `{name}/{item.name}` |" in fresh for item in family.generations] == [True] * len(family.generations)
+    assert not any(line.startswith("### Generations") for line in lines)
+
+
 def test_the_overview_has_the_default_and_its_sizes(lines: list[str]) -> None:
     assert "1 workload, 3 variants:" in lines
     assert row(lines, "[toy](#toy)") == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from mmworkload.arch import Architecture
 from mmworkload.errors import MmworkloadError, UnavailableError, UnknownNameError
 from mmworkload.graph import Part, Workload
 from mmworkload.layer import Layer, Tensor, Work
-from mmworkload.problem import Mask, Problem, axis, gemm
+from mmworkload.problem import ROLES, Mask, Problem, axis, gemm
 from mmworkload.simulating import choice
 from mmworkload.simulating.cache import Cache
 from mmworkload.simulating.choice import choose, simulators
 from mmworkload.simulating.engine import simulate
-from mmworkload.simulating.estimate import Fidelity, Options
+from mmworkload.simulating.estimate import WIDER, Fidelity, Options, as_asked
+from mmworkload.simulating.rollup import stored_bits
 from mmworkload.simulating.roofline import closed_form
+from mmworkload.simulating.rows import Answer, layer_row
 
 BYTE = (8, 8, 8)
 PICO = 1e-12
@@ -181,6 +184,78 @@ def test_the_native_precision_is_used_unless_another_is_forced(small: Architectu
     assert [row.cycles for row in native.layers] == [60, (80 + 60) // 2]
     # Twice the bytes for floating-point numbers; identifiers keep their 8 bytes.
     assert [row.cycles for row in forced.layers] == [120, (80 + 120) // 2]
+
+
+def stored(bits: int, out: int = 32) -> Problem:
+    """A product that waits for its 640 weights, which are stored in so many bits."""
+    return gemm(1, 40, 16, bits=(32, bits, out))
+
+
+@pytest.mark.parametrize(
+    ("problem", "dtype", "weight_bits"),
+    [
+        (stored(32), None, 8),
+        (stored(4), None, 4),
+        (stored(4), "float16", 4),
+        (stored(8), "float16", 8),
+        # In fewer bits than the run only: what the run is in holds.
+        (stored(16), None, 8),
+        (stored(8), "int4", 4),
+        # All that is read has one width: it is the type of the traced graph and not a way to store weights.
+        (gemm(1, 40, 16, bits=(4, 4, 32)), None, 8),
+    ],
+)
+def test_what_is_stored_in_fewer_bits_moves_in_them_and_is_computed_in_those_of_the_run(
+    small: Architecture, make_graph: Any, problem: Problem, dtype: str | None, weight_bits: int
+) -> None:
+    run_bits = 8 if dtype is None else {"float16": 16, "int4": 4}[dtype]
+    asked = as_asked(problem, dict.fromkeys(ROLES, run_bits))
+    assert {operand.role: operand.bits for operand in asked.operands} == {
+        "input": run_bits,
+        "weight": weight_bits,
+        "output": run_bits,
+    }
+
+    (row,) = simulate(make_graph(layer("linear", (Work(problem),))), small, "roofline", dtype=dtype).layers
+
+    # Two bytes a cycle come in; 640 products take 80 cycles.
+    assert row.cycles == max(80, (16 * run_bits + 640 * weight_bits) // 8 // 2)
+    assert row.traffic_bytes["dram"] == {
+        "input": 2 * run_bits,
+        "weight": 80 * weight_bits,
+        "output": 5 * run_bits,
+    }
+    # The weights' register is charged by the bit, the multiplier is not.
+    assert row.energy_by_component_j["mac"] == pytest.approx(640 * small.compute.energy_pj * PICO)
+    register = small.levels["register"].energy
+    assert row.energy_by_component_j["register"] == pytest.approx(
+        640 * weight_bits // 8 * (register.read_pj + register.write_pj) * PICO
+    )
+
+
+def test_a_row_says_when_a_tool_charged_wider_words_than_are_stored(small: Architecture, make_graph: Any) -> None:
+    graph = make_graph(layer("linear", (Work(stored(4)),)))
+    told = f"{WIDER} Weights of 4 bits charged as 8"
+    answer = Answer(replace(closed_form(as_asked(stored(4), small.bits), small), includes=("compute", told)))
+
+    row = layer_row(graph.layers[0], Part(graph), "0", small, 8, {graph.layers[0].work[0].problem.key: answer})
+
+    assert row.note == told
+
+
+def test_a_float_of_eight_bits_is_storage_and_keeps_its_width() -> None:
+    half, byte = (Tensor("k", (8, 8), dtype, bits, "state", "k") for dtype, bits in (("float16", 16), ("float8", 8)))
+    assert [stored_bits(item, item.bytes, 32) for item in (half, byte)] == [64 * 32, 64 * 8]
+
+
+def test_a_narrow_output_is_written_narrow(small: Architecture) -> None:
+    asked = as_asked(stored(32, out=4), dict.fromkeys(ROLES, 8))
+    assert {operand.role: operand.bits for operand in asked.operands} == {"input": 8, "weight": 8, "output": 4}
+
+
+def test_the_key_of_a_problem_in_one_width_is_that_of_the_run_alone() -> None:
+    keys = {as_asked(gemm(6, 10, 4, bits=(width,) * 3), dict.fromkeys(ROLES, 16)).key for width in (8, 16, 32)}
+    assert keys == {gemm(6, 10, 4, bits=(16, 16, 16)).key}
 
 
 def test_outer_products_run_on_the_array_and_other_operations_on_the_vector_unit(

@@ -14,7 +14,7 @@ from mmworkload.cli.app import app
 README = Path(__file__).parents[2] / "README.md"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_readmes_sweep_runs_and_answers(tmp_path: Path) -> None:
     (text,) = re.findall(r"```yaml\n(# sweep.yaml\n.*?)```", README.read_text(), re.DOTALL)
     (tmp_path / "sweep.yaml").write_text(text)

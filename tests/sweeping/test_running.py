@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas
 import pytest
 
 from mmworkload.errors import MmworkloadError
+from mmworkload.graph import LayerGraph
 from mmworkload.simulating.cache import Cache
 from mmworkload.simulating.engine import simulate
 from mmworkload.sweeping import closed_form
@@ -328,6 +330,36 @@ def test_the_closed_form_for_many_designs_is_the_engines_to_the_last_cycle(
         assert ((left == right) | (left.isna() & right.isna())).all(), name
     for name in ("latency_s", "critical_path_s", "energy_j", "utilization", "area_mm2"):
         pandas.testing.assert_series_equal(many[name], single[name], rtol=1e-12)
+
+
+def test_the_closed_form_moves_what_is_stored_in_fewer_bits_as_the_engine_does(
+    tmp_path: Path, sweep_file: SweepFile
+) -> None:
+    sets = {"array.x": {"range": [1, 40]}}
+    file = sweep_file(
+        workloads={str(tmp_path / "first.yaml"): 1, str(tmp_path / "narrow.yaml"): 1},
+        arch={"base": str(tmp_path / "small.yaml"), "set": sets, "estimator": "law"},
+        simulator="roofline",
+        search={"method": "random", "budget": 4, "seed": 1},
+    )
+    graph = LayerGraph.load(tmp_path / "first.yaml")
+    first = graph.layers[0]
+    (work,) = first.work
+    operands = tuple(replace(item, bits=4 if item.role == "weight" else 32) for item in work.problem.operands)
+    reads = tuple((name, 32 if name == "image.0.w" else size) for name, size in first.reads)
+    narrow = replace(first, work=(replace(work, problem=replace(work.problem, operands=operands)),), reads=reads)
+    weight = replace(graph.tensors["image.0.w"], dtype="int4", bits=4)
+    tensors = {**graph.tensors, "image.0.w": weight}
+    replace(graph, layers=(narrow, *graph.layers[1:]), tensors=tensors).save(tmp_path / "narrow.yaml")
+
+    many, single = closed_forms(file, tmp_path / "out")
+
+    for name in ("cycles", "dram_bytes"):
+        left, right = many[name].astype(object), single[name].astype(object)
+        assert ((left == right) | (left.isna() & right.isna())).all(), name
+    moved = many[many["stage"].isna() | (many["stage"] == "")].groupby("workload")["dram_bytes"].first()
+    # 64 weights in four bits, where all else is in eight.
+    assert moved[str(tmp_path / "first.yaml")] - moved[str(tmp_path / "narrow.yaml")] == 32
 
 
 def test_the_closed_form_asks_no_simulator_and_writes_no_cache(

@@ -1,5 +1,6 @@
 """What each verb prints. Every function gives renderables, one a section, for :func:`print_out`."""
 
+from mmworkload.reporting.tables.combinations import combination_tables
 from mmworkload.reporting.tables.comparison import comparison_tables
 from mmworkload.reporting.tables.coverage import coverage_tables
 from mmworkload.reporting.tables.exits import exits_tables
@@ -14,6 +15,7 @@ from mmworkload.reporting.terminal import print_out
 
 __all__ = [
     "added_tables",
+    "combination_tables",
     "comparison_tables",
     "coverage_tables",
     "exits_tables",

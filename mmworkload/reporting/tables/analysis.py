@@ -39,7 +39,7 @@ def analysis_tables(view: View, frame: pandas.DataFrame, *, every: bool = False)
         notes.insert(0, f"The {TOP} largest of {plural(len(frame), 'row')}; --all lists every one.")
     said = [
         name
-        for name in ("model", "batch", "device", "source", "timed_by")
+        for name in ("model", "batch", "dtype", "device", "source", "timed_by")
         if name in names and len(frame) > 1 and frame[name].nunique() == 1 and frame[name].iloc[0] != ""
     ]
     empty = [name for name in names if (COLUMNS[name].counter or name == "memory_bound") and frame[name].isna().all()]

@@ -29,6 +29,8 @@ def _workloads(items: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     variants = [variant for family in items for variant in family["variants"]]
     stand_ins = any(variant["stand_ins"] for variant in variants)
     lines = [f"{plural(len(items), 'workload')}, {plural(len(variants), 'variant')}; the first of each is its default."]
+    if any(family["generations"] for family in items):
+        lines.append("A generation runs several variants, over all its steps: show, simulate and export take it.")
     if stand_ins:
         lines.append(f"{STAND_IN}: a part is not the source's own; mmworkload show NAME says which.")
     return [section("Workloads", *lines), *(_family(family) for family in items)]
@@ -56,7 +58,20 @@ def _family(family: Mapping[str, Any]) -> RenderableType:
         )
     # The heading of the first column goes before each name in it.
     columns = [f"<{name}/", ">MACs", ">params", "<source"]
-    return section(f"{name}: {family['description']}", facts(known), table(columns, rows))
+    tables = [table(columns, rows)]
+    if family["generations"]:
+        tables += ["", table([f"<{name}/, whole generations", "<runs"], _generations(name, family["generations"]))]
+    return section(f"{name}: {family['description']}", facts(known), *tables)
+
+
+def _generations(name: str, generations: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
+    rows: list[list[Cell]] = []
+    for item in generations:
+        also = ", ".join(alias.removeprefix(f"{name}/") for alias in item["aliases"])
+        phases = ", ".join(phase.removeprefix(f"{name}/") for phase in item["phases"])
+        marks = f"\nalso {also}" if also else ""
+        rows.append([item["name"].removeprefix(f"{name}/"), Prose(f"{phases}{marks}")])
+    return rows
 
 
 def short_source(source: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmworkload.reporting.tables.common import fraction, top
+from mmworkload.reporting.tables.training import training_tables
 from mmworkload.reporting.terminal import Cell, Name, bar, section, table
 from mmworkload.reporting.units import share, si, times
 
@@ -20,7 +21,7 @@ LARGE_SUM = 1.25
 
 
 def measure_tables(measurement: Measurement, *, all_layers: bool = False) -> list[RenderableType]:
-    """End to end, stages, layers, compiled kernels and memory."""
+    """End to end, stages, layers, compiled kernels, memory, energy and training."""
     name = measurement.provenance.get("device_name")
     head = f"batch {measurement.batch}, {measurement.dtype}, on {measurement.device}{f' ({name})' if name else ''}"
     memory = ", ".join(f"{name} {si(size, 'B')}" for name, size in measurement.peak_memory_bytes.items())
@@ -31,6 +32,7 @@ def measure_tables(measurement: Measurement, *, all_layers: bool = False) -> lis
         *(_compiled(item.kernels) for item in measurement.executions if item.kernels),
         *([section("Peak memory", memory)] if memory else []),
         *_energy(measurement),
+        *(training_tables(measurement.training, all_layers=all_layers) if measurement.training else []),
     ]
 
 
@@ -45,7 +47,12 @@ def _ends(measurement: Measurement) -> RenderableType:
         return [Name(name), si(seconds, "s"), "", "", times(seconds / eager)]
 
     alone = f"{', '.join(measurement.only)} alone"
-    names = {"compile": "compiled, end to end", "cuda-graph": "CUDA graph, end to end", "alone": alone}
+    names = {
+        "compile": "compiled, end to end",
+        "cuda-graph": "CUDA graph, end to end",
+        "streams": "graph, encoders on streams",
+        "alone": alone,
+    }
     rows = [
         spread("eager, end to end", measurement.eager),
         *(spread(names.get(item.name, item.name), item.time) for item in measurement.executions),
@@ -69,6 +76,10 @@ def _quality(measurement: Measurement) -> list[str]:
             f"The layers add up to {times(measurement.layer_sum_s / measurement.eager.median_s)} the eager time: small"
             " operators cost more when they are profiled one by one; the layers below say which."
         )
+    streams = next((item.time for item in measurement.executions if item.name == "streams"), None)
+    if streams is not None:
+        ratio = times(streams.median_s / measurement.graph.median_s)
+        notes.append(f"With its encoders on streams of their own the graph takes {ratio} the time of one stream.")
     return ["", *notes] if notes else []
 
 

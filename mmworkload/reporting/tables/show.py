@@ -25,8 +25,8 @@ _BAR = 8
 def show_tables(
     graph: LayerGraph, *, model: Model | None = None, all_layers: bool = False, why: bool = False
 ) -> list[RenderableType]:
-    """What the model is, its parameters, stages, layers (or with ``why`` the rule behind each layer's stage), and the
-    coverage in a sentence.
+    """What the model is, its parameters, stages, the categories of a paper that has its own, layers (or with ``why``
+    the rule behind each layer's stage), and the coverage in a sentence.
 
     ``model`` is what was traced, None for a saved graph, whose parameters cannot be set any more.
     """
@@ -34,6 +34,7 @@ def show_tables(
         section(graph.model, facts(list(_facts(graph, model)))),
         *_parameters(model),
         _stages(graph),
+        *_categories(graph),
         _rules(graph, all_layers) if why else _layers(graph, all_layers),
         section("Coverage", *_coverage(graph)),
     ]
@@ -112,6 +113,13 @@ def _stages(graph: LayerGraph) -> RenderableType:
     notes = ["MAC/B: a weight counts each time that it is read, and only what is read of it."] if shared else []
     columns = ["<stage", ">MACs", ">share", "<", ">params", ">weights", ">activ.", ">MAC/B"]
     return section("Stages", table(columns, rows, tight=True), *notes)
+
+
+def _categories(graph: LayerGraph) -> list[RenderableType]:
+    from mmworkload.generation.categories import in_the_paper
+    from mmworkload.generation.tables import category_table
+
+    return [category_table(graph)] if in_the_paper(graph.model) else []
 
 
 def _grouped(layers: Iterable[Layer], attribute: str) -> dict[str, list[Layer]]:
