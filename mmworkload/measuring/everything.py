@@ -232,11 +232,18 @@ def _run(device: str, out: Path, limit_s: float, items: Sequence[Item]) -> int:
     folder = out / _slug(device_name(find_device(device)))
     rows: list[Row] = []
     provenance: dict[str, Any] = {}
+    # What earlier runs measured besides: the table is of the folder.
+    planned = {item.file for item in items}
+    kept = [
+        row_of(Measurement.load(path), path.name)
+        for path in sorted(folder.glob("*_b*_*.json"))
+        if path.name not in planned
+    ]
 
     def summarise(reason: str) -> None:
         left = [Row(item.name, item.batch, item.dtype, f"left out: {reason}") for item in items[len(rows) :]]
-        write_atomic(folder / "summary.csv", to_csv([*rows, *left]))
-        write_atomic(folder / "summary.md", to_markdown([*rows, *left], provenance))
+        write_atomic(folder / "summary.csv", to_csv([*kept, *rows, *left]))
+        write_atomic(folder / "summary.md", to_markdown([*kept, *rows, *left], provenance))
 
     # Written from the start, so that a folder that cannot be written costs no time, and after each measurement, so that
     # a run that is killed has a table.
