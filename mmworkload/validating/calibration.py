@@ -4,7 +4,9 @@ A layer of class c takes::
 
     seconds = compute_s / compute_efficiency(c) + memory_s / bandwidth_efficiency(c) + launches * kernel_s(c)
 
-with the terms of :func:`mmworkload.validating.device.terms`, which know nothing of measured times. The constants are
+with the terms of :func:`mmworkload.validating.device.terms`, which know nothing of measured times. One more constant
+holds for all convolutions: their channels run in blocks (vectors of a CPU, tiles of a GPU), whose size is that of
+:data:`BLOCKS` with the least loss. The constants are
 the minimum of a Huber loss (P. J. Huber, "Robust Estimation of a Location Parameter", Ann. Math. Stat. 35(1), 1964) on
 log(predicted / measured), so that a factor counts alike for short and long layers and single outliers count little,
 found by Levenberg-Marquardt steps from a fixed start: the same samples give the same constants. Three constants are not
@@ -51,6 +53,7 @@ HUBER = 0.3
 """Residuals above this, a factor of 1.35, count linearly."""
 START_LAUNCH_S = 2e-6
 """Seconds to start a kernel where the architecture does not say."""
+BLOCKS = (1, 8, 16, 32)
 _STEPS = 200
 # Workloads that are named one by one.
 _FEW = 4
@@ -93,12 +96,13 @@ class Constants:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The constants by class, by category and of all, and on what they were fitted."""
+    """The constants by class, by category and of all, on what they were fitted, and the channels of a block."""
 
     arch: str
     device_name: str
     fitted_on: tuple[str, ...]
     constants: Mapping[str, Constants]
+    block: int = 1
 
     @property
     def source(self) -> str:
@@ -113,7 +117,7 @@ class Calibration:
 
     def seconds(self, layer: Layer, arch: Architecture) -> float:
         """The prediction for one run of a layer."""
-        return self.of(layer).seconds(terms(layer, arch))
+        return self.of(layer).seconds(terms(layer, arch, self.block))
 
 
 @dataclass(frozen=True)
@@ -145,12 +149,12 @@ def kind(layer: Layer) -> str:
     return layer.op if any(sizes.get(name, 1) > 1 for name in "TRS") else f"{layer.op} 1x1"
 
 
-def samples(graph: LayerGraph, measurement: Measurement, arch: Architecture) -> list[Sample]:
+def samples(graph: LayerGraph, measurement: Measurement, arch: Architecture, block: int = 1) -> list[Sample]:
     """The layers with a positive time. A layer weighs by the root of its share of the workload's time, so that one
     workload of many small layers does not decide alone; the weights of a workload have the mean 1."""
     traced = {layer.name: layer for layer in graph}
     found = [
-        Sample(kind(layer), layer.category, terms(layer, arch), item.time.median_s)
+        Sample(kind(layer), layer.category, terms(layer, arch, block), item.time.median_s)
         for item in measurement.layers
         if (layer := traced.get(item.layer)) is not None and item.time.median_s > 0
     ]
@@ -160,21 +164,38 @@ def samples(graph: LayerGraph, measurement: Measurement, arch: Architecture) -> 
     return [replace(item, weight=weight / mean) for item, weight in zip(found, weights, strict=True)]
 
 
-def fit(found: Sequence[Sample], arch: Architecture, device_name: str, fitted_on: Iterable[str]) -> Calibration:
+def fit(
+    found: Sequence[Sample], arch: Architecture, device_name: str, fitted_on: Iterable[str], block: int = 1
+) -> Calibration:
     """The constants of every class and category in ``found``, and of all. MmworkloadError without samples."""
     if not found:
         raise MmworkloadError(f"nothing to calibrate {arch.name} on: no layer with a measured time")
-    start = (math.log(2), math.log(2), math.log(arch.launch_us * 1e-6 if arch.launch_us else START_LAUNCH_S))
-    every = _minimum(found, start, start)
+    start = _start(arch)
+    every, _ = _minimum(found, start, start)
     constants = {EVERY: _constants(EVERY, found, every)}
     for category in dict.fromkeys(item.category for item in found):
         own = [item for item in found if item.category == category]
-        centre = _minimum(own, every, start)
+        centre, _ = _minimum(own, every, start)
         constants[category] = _constants(category, own, centre)
         for name in dict.fromkeys(item.kind for item in own):
             same = [item for item in own if item.kind == name]
-            constants[name] = _constants(name, same, _minimum(same, centre, start))
-    return Calibration(arch.label, device_name, tuple(fitted_on), constants)
+            constants[name] = _constants(name, same, _minimum(same, centre, start)[0])
+    return Calibration(arch.label, device_name, tuple(fitted_on), constants, block)
+
+
+def best_block(by_block: Mapping[int, Sequence[Sample]], arch: Architecture) -> int:
+    """The block whose samples of convolutions are fitted best, the smallest of equals; 1 without convolutions."""
+    start = _start(arch)
+    losses = {}
+    for block, found in by_block.items():
+        own = [item for item in found if item.category == "Conv"]
+        losses[block] = _minimum(own, start, start)[1] if own else 0.0
+    return min(losses, key=lambda block: (losses[block], block))
+
+
+def _start(arch: Architecture) -> tuple[float, float, float]:
+    """Logarithms of factors from which a fit starts: half of the peaks, the architecture's own launches."""
+    return math.log(2), math.log(2), math.log(arch.launch_us * 1e-6 if arch.launch_us else START_LAUNCH_S)
 
 
 def leave_one_out(
@@ -187,18 +208,20 @@ def leave_one_out(
     ``tested`` is name to models whose families are left out (default: each model of ``cases`` to itself), whatever
     their batch. Workloads for which nothing is left to fit on are not in the result.
     """
-    own = [samples(graph, measurement, arch) for graph, measurement in cases]
+    own = {block: [samples(graph, measurement, arch, block) for graph, measurement in cases] for block in BLOCKS}
     splits = []
     for name, models in ({graph.model: {graph.model} for graph, _ in cases} if tested is None else tested).items():
         families = {_family(model) for model in models}
         others = [
-            index for index, (graph, _) in enumerate(cases) if _family(graph.model) not in families and own[index]
+            index for index, (graph, _) in enumerate(cases) if _family(graph.model) not in families and own[1][index]
         ]
         if not others:
             continue
         device = str(cases[others[0]][1].provenance.get("device_name", ""))
         fitted_on = dict.fromkeys(cases[index][0].model for index in others)
-        splits.append(Split(name, fit([item for index in others for item in own[index]], arch, device, fitted_on)))
+        known = {block: [item for index in others for item in own[block][index]] for block in BLOCKS}
+        block = best_block(known, arch)
+        splits.append(Split(name, fit(known[block], arch, device, fitted_on, block)))
     return tuple(splits)
 
 
@@ -273,8 +296,10 @@ def _constants(kind: str, found: Sequence[Sample], theta: Sequence[float]) -> Co
     return replace(made, residual=quantile(factors, 0.5))
 
 
-def _minimum(found: Sequence[Sample], drawn_to: Sequence[float], start: Sequence[float]) -> tuple[float, ...]:
-    """Logarithms of the three factors at the minimum of the loss, by Levenberg-Marquardt."""
+def _minimum(
+    found: Sequence[Sample], drawn_to: Sequence[float], start: Sequence[float]
+) -> tuple[tuple[float, ...], float]:
+    """Logarithms of the three factors at the minimum of the loss, by Levenberg-Marquardt, and the loss."""
     import numpy
 
     needs = numpy.array([[item.terms.compute_s, item.terms.memory_s, item.terms.launches] for item in found], float)
@@ -313,4 +338,4 @@ def _minimum(found: Sequence[Sample], drawn_to: Sequence[float], start: Sequence
             damping *= 10
             if damping > 1e12:
                 break
-    return tuple(float(item) for item in theta)
+    return tuple(float(item) for item in theta), value

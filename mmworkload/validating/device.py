@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from mmworkload.arch import Architecture
 from mmworkload.layer import Layer
 from mmworkload.measuring.result import Measurement
+from mmworkload.problem import Problem
 
 _ARRAY = ("mac", "mul")
+FEW_CHANNELS = 4
 
 
 def describes(arch: Architecture, measurement: Measurement) -> bool:
@@ -39,10 +41,12 @@ class Terms:
     bytes: int
 
 
-def terms(layer: Layer, arch: Architecture) -> Terms:
-    """Each loop nest is a kernel, and a layer is one at least."""
+def terms(layer: Layer, arch: Architecture, block: int = 1) -> Terms:
+    """Each loop nest is a kernel, and a layer is one at least. Convolutions run their channels in blocks of ``block``,
+    the last one filled up."""
     lanes_per_s = arch.vector.lanes * arch.clock_mhz * 1e6
-    array = sum(work.problem.points * work.count for work in layer.work if work.problem.operation in _ARRAY)
+    filled = block if layer.category == "Conv" else 1
+    array = sum(_points(work.problem, filled) * work.count for work in layer.work if work.problem.operation in _ARRAY)
     vector = sum(work.problem.points * work.count for work in layer.work if work.problem.operation not in _ARRAY)
     return Terms(
         compute_s=array / arch.macs_per_second + (vector + layer.vector_ops) / lanes_per_s,
@@ -50,6 +54,23 @@ def terms(layer: Layer, arch: Architecture) -> Terms:
         launches=max(1, sum(work.count for work in layer.work)),
         bytes=layer.bytes,
     )
+
+
+def _points(problem: Problem, block: int) -> int:
+    """Points of the loop nest with channels in full blocks: outputs and inputs, the groups of a depthwise convolution.
+    Inputs of few channels, as images are, have kernels of their own, without blocks."""
+    if block == 1:
+        return problem.points
+    sizes = problem.extents
+    if sizes.get("G", 1) > 1 and sizes.get("M", 1) == sizes.get("C", 1) == 1:
+        names = ["G"]
+    else:
+        names = ["M", *(["C"] if sizes.get("C", 1) > FEW_CHANNELS else [])]
+    points = problem.points
+    for name in names:
+        size = sizes.get(name, 1)
+        points = points // size * (-(-size // block) * block)
+    return points
 
 
 def operations(layer: Layer) -> int:

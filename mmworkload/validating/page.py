@@ -250,7 +250,9 @@ def _constants(study: Study) -> Iterator[str]:
     fits = {split.calibration.fitted_on: split.calibration for split in study.splits}
     for found in fits.values():
         tested = [split.tested for split in study.splits if split.calibration.fitted_on == found.fitted_on]
-        yield f"- {', '.join(tested)}: fitted on {found.source} ({plural(found.constants['all'].layers, 'layer')})"
+        layers = plural(found.constants["all"].layers, "layer")
+        blocks = f", channels of convolutions in blocks of {found.block}" if found.block > 1 else ""
+        yield f"- {', '.join(tested)}: fitted on {found.source} ({layers}{blocks})"
     yield ""
 
 

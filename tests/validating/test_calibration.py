@@ -152,6 +152,42 @@ def test_libraries_have_other_kernels_for_pointwise_and_grouped_convolutions(siz
     assert calibration.kind(SimpleNamespace(op="mean", category="Reduce", work=())) == "mean"  # type: ignore[arg-type]
 
 
+def convolution(groups: int, outputs: int, inputs: int, window: int = 3) -> Any:
+    """A layer of one convolution on a 10 x 10 image; ``groups`` of ``outputs`` from ``inputs`` channels each."""
+    sizes = {"N": 1, "G": groups, "M": outputs, "C": inputs, "P": 10, "Q": 10, "R": window, "S": window}
+    points = groups * outputs * inputs * 100 * window**2
+    work = SimpleNamespace(problem=SimpleNamespace(extents=sizes, points=points, operation="mac"), count=1)
+    return SimpleNamespace(op="conv2d", category="Conv", work=(work,), vector_ops=0, bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("layer", "macs"),
+    [
+        (convolution(1, 24, 20), 32 * 32 * 900),
+        # An image of three channels needs no blocks of inputs.
+        (convolution(1, 24, 3), 32 * 3 * 900),
+        (convolution(24, 1, 1), 32 * 900),
+    ],
+)
+def test_channels_of_a_convolution_fill_whole_blocks(layer: Any, macs: int, device: Any) -> None:
+    assert terms(layer, device, 16).compute_s == pytest.approx(macs / 1e11)
+    assert terms(layer, device).compute_s < terms(layer, device, 16).compute_s
+
+
+@pytest.mark.parametrize("block", [1, 8, 16])
+def test_the_block_that_the_device_has_is_found(block: int, device: Any) -> None:
+    layers = [convolution(1, outputs, inputs) for outputs in (6, 12, 20, 24, 48) for inputs in (6, 12, 24, 40)]
+    made = {
+        size: [
+            Sample("conv2d", "Conv", terms(item, device, size), 2 * terms(item, device, block).compute_s + 1e-5)
+            for item in layers
+        ]
+        for size in calibration.BLOCKS
+    }
+    assert calibration.best_block(made, device) == block
+    assert calibration.best_block({size: [] for size in calibration.BLOCKS}, device) == 1
+
+
 def test_spreads_are_over_the_splits(chain: Any, measured: Any, device: Any) -> None:
     cases = [(graph, measured(graph, times(graph, device))) for graph in (chain(str(n), rows(n)) for n in (1, 2, 4))]
     splits = leave_one_out(cases, device)
