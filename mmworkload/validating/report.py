@@ -140,6 +140,7 @@ class Study:
                     "device_name": split.calibration.device_name,
                     "fitted_on": list(split.calibration.fitted_on),
                     "constants": [asdict(item) for item in split.calibration.constants.values()],
+                    "block": split.calibration.block,
                 }
                 for split in self.splits
             ],
