@@ -130,8 +130,8 @@ def files() -> dict[str, Path]:
 
 
 def name_of(device: str) -> str:
-    """The device as its pack is called: 'AMD EPYC' is amd-epyc."""
-    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+    """The device as its pack and its architecture are called: 'AMD EPYC' is amd_epyc."""
+    return re.sub(r"[^a-z0-9]+", "_", device.lower()).strip("_")
 
 
 def collect(places: Iterable[str | Path]) -> list[Result]:
@@ -144,7 +144,7 @@ def collect(places: Iterable[str | Path]) -> list[Result]:
     """
     found: list[Result] = []
     for place in places:
-        path = files().get(str(place), Path(place))
+        path = files().get(str(place).replace("-", "_"), Path(place))
         if not path.exists():
             raise MmworkloadError(
                 f"{path} does not exist; give a result (measure -o), a folder of results, or an installed device:"

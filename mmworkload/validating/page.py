@@ -17,7 +17,6 @@ from mmworkload import arch as architectures
 from mmworkload.arch import Architecture
 from mmworkload.errors import MmworkloadError
 from mmworkload.files import write_atomic
-from mmworkload.graph import LayerGraph
 from mmworkload.measuring.folder import Result
 from mmworkload.measuring.result import Measurement
 from mmworkload.packs.measured import collect
@@ -97,7 +96,7 @@ def _device(name: str, group: Sequence[Result], archs: Sequence[Architecture]) -
         [arch],
         simulators=("roofline", "calibrated") if len(models) > 1 else ("roofline",),
         measurements=[item.measurement for item in group],
-        graphs={_key(item.measurement): graph for item in group if (graph := _graph(item)) is not None},
+        graphs={_key(item.measurement): item.graph for item in group if item.graph is not None},
     )
     yield f"The architecture: {arch.source}."
     yield ""
@@ -136,17 +135,6 @@ def _arch_of(measurement: Measurement, archs: Sequence[Architecture]) -> Archite
 
 def _key(measurement: Measurement) -> tuple[str, int]:
     return measurement.model, measurement.batch
-
-
-def _graph(item: Result) -> LayerGraph | None:
-    """The saved graph, or the snapshot of the workload where it is of this batch."""
-    from mmworkload.tracing.snapshot import path_of
-
-    if item.graph is not None:
-        return item.graph
-    path = path_of(item.measurement.model)
-    graph = LayerGraph.load(path) if path else None
-    return graph if graph is not None and graph.batch == item.measurement.batch else None
 
 
 def _goals(goals: Sequence[Goal]) -> Iterator[str]:

@@ -139,6 +139,6 @@ print(json.dumps({
     assert seen["workloads"] == list(plugins("mmworkload.workloads", "FAMILY"))
     assert "av-mnist" in seen["workloads"]
     assert seen["archs"] == {
-        name: str(tmp_path / "mmworkload/arch_specs" / path.name)
+        name: str(tmp_path / "mmworkload" / path.parent.name / path.name)
         for name, path in data_files("mmworkload.arch_specs", ".yaml").items()
     }

@@ -30,7 +30,7 @@ def taken(chain: Any, measured: Any) -> list[Any]:
 @pytest.fixture
 def pack(taken: list[Any], tmp_path: Path) -> Path:
     ((path, _, new),) = add_measured([Result(item) for item in taken], tmp_path / "packs")
-    assert (path.name, new) == ("a-round-cpu.parquet", 2)
+    assert (path.name, new) == ("a_round_cpu.parquet", 2)
     return path
 
 
@@ -88,10 +88,10 @@ def test_files_folders_packs_and_installed_devices_give_the_same_measurements(
         item.save(tmp_path / "loose" / f"{item.model}.json")
         save(Result(item), tmp_path / "folders" / item.model)
     (tmp_path / "loose" / "other.json").write_text("[1]")
-    monkeypatch.setattr(packs, "files", lambda: {"a-round-cpu": pack})
+    monkeypatch.setattr(packs, "files", lambda: {"a_round_cpu": pack})
     for place in (tmp_path / "loose", tmp_path / "folders", pack, pack.parent, "a-round-cpu"):
         assert [item.measurement for item in collect([place])] == taken
-    with pytest.raises(MmworkloadError, match=r"nowhere does not exist; .* installed device: a-round-cpu"):
+    with pytest.raises(MmworkloadError, match=r"nowhere does not exist; .* installed device: a_round_cpu"):
         collect(["nowhere"])
 
 
@@ -105,8 +105,8 @@ def test_the_command_makes_a_pack_of_a_folder(taken: list[Any], tmp_path: Path) 
     assert done.exit_code == 0, done.output
     (row,) = json.loads(done.stdout)
     assert (row["device"], row["measurements"], row["new"]) == ("A round CPU", 2, 2)
-    assert MeasuredPack.load(tmp_path / "out" / "a-round-cpu.parquet").measurements == tuple(taken)
+    assert MeasuredPack.load(tmp_path / "out" / "a_round_cpu.parquet").measurements == tuple(taken)
 
 
 def test_devices_have_plain_names() -> None:
-    assert name_of("AMD EPYC (TM) 9654") == "amd-epyc-tm-9654"
+    assert name_of("AMD EPYC (TM) 9654") == "amd_epyc_tm_9654"

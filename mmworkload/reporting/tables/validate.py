@@ -51,7 +51,8 @@ def study_tables(study: Study, *, all_layers: bool = False) -> list[RenderableTy
         if all_layers:
             parts += validate_tables(report.validation, all_layers=True)
         elif report.validation.causes:
-            title = f"{report.validation.model} on {report.validation.arch} ({report.validation.simulator})"
+            v = report.validation
+            title = f"{v.model}, batch {v.batch}, on {v.arch} ({v.simulator})"
             parts.append(section(title, bullets(_causes(report.validation, most=3))))
     notes = [f"not compared: {text}" for text in study.unanswered]
     if not all_layers:
@@ -66,6 +67,7 @@ def _comparisons(study: Study) -> RenderableType:
         rows.append(
             [
                 Name(v.model),
+                str(v.batch),
                 Name(v.arch),
                 v.simulator,
                 coefficient(v.large_layers.spearman),
@@ -76,7 +78,7 @@ def _comparisons(study: Study) -> RenderableType:
                 times(v.end_to_end_ratio) if v.same_device else "",
             ]
         )
-    columns = ["<workload", "<on", "<by", ">rho", ">tau", ">shares", ">layer", ">stage", ">sum"]
+    columns = ["<workload", ">batch", "<on", "<by", ">rho", ">tau", ">shares", ">layer", ">stage", ">sum"]
     return section(
         "How far the models are",
         table(columns, rows, tight=True),

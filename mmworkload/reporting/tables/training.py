@@ -1,0 +1,85 @@
+"""The tables of ``measure --mode train``: phases end to end, stages, layers and memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmworkload.reporting.tables.common import fraction, top
+from mmworkload.reporting.terminal import Cell, Name, section, table
+from mmworkload.reporting.units import share, si
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mmworkload.measuring.result import Training, TrainingLayer
+
+
+def training_tables(training: Training, *, all_layers: bool = False) -> list[RenderableType]:
+    """An iteration by phase; by stage and layer where the program could be traced."""
+    memory = ", ".join(f"{name} {si(size, 'B')}" for name, size in training.peak_memory_bytes.items())
+    notes = [f"Loss: {training.loss}. Optimizer: {training.optimizer}."]
+    if training.attributed_share is not None:
+        notes.append(f"Of the kernel time of the profiled iterations {share(training.attributed_share)} is in stages.")
+    return [
+        section("Training", _phases(training), *notes, *([training.note] if training.note else [])),
+        *([_stages(training), _layers(training, all_layers)] if training.stages else []),
+        section("Peak memory of training", memory),
+    ]
+
+
+def _phases(training: Training) -> RenderableType:
+    whole_s = training.iteration.median_s
+    items = {
+        "iteration": training.iteration,
+        "forward": training.forward,
+        "backward": training.backward,
+        "update": training.update,
+    }
+    rows: list[list[Cell]] = [
+        [
+            Name(name),
+            si(item.median_s, "s"),
+            f"{si(item.q1_s, 's')} to {si(item.q3_s, 's')}",
+            str(item.repeats),
+            fraction(item.median_s, whole_s),
+        ]
+        for name, item in items.items()
+    ]
+    return table(["<time", ">median", ">quartiles", ">repeats", ">share"], rows)
+
+
+def _stages(training: Training) -> RenderableType:
+    rows: list[list[Cell]] = [
+        [
+            Name(item.stage or "(none)"),
+            *(si(time.median_s, "s") for time in (item.forward, item.backward, item.update)),
+            *(si(time_s, "s") for time_s in (item.forward_kernels_s, item.backward_kernels_s, item.update_kernels_s)),
+        ]
+        for item in training.stages
+    ]
+    rows.append([Name("(no stage)"), "", "", "", "", si(training.unattributed_s, "s"), ""])
+    columns = ["<stage", ">forward", ">backward", ">update", ">fwd kern.", ">bwd kern.", ">upd kern."]
+    return section("Training, stages", table(columns, rows, tight=True))
+
+
+def _layers(training: Training, every: bool) -> RenderableType:
+    chosen, notes = top(training.layers, _seconds, every)
+    total = sum(map(_seconds, training.layers))
+    rows: list[list[Cell]] = [
+        [
+            Name(item.layer),
+            Name(item.op),
+            Name(item.stage),
+            si(item.forward_s, "s"),
+            si(item.backward_s, "s"),
+            fraction(_seconds(item), total),
+        ]
+        for item in chosen
+    ]
+    return section(
+        "Training, layers", table(["<layer", "<operator", "<stage", ">forward", ">backward", ">share"], rows), *notes
+    )
+
+
+def _seconds(item: TrainingLayer) -> float:
+    return item.forward_s + item.backward_s
