@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -18,18 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from mmworkload.errors import FormatError, MmworkloadError
-from mmworkload.files import write_atomic
 from mmworkload.measuring.folder import MEASUREMENT, Result, load
 from mmworkload.measuring.result import Measurement
+from mmworkload.packs import parquet
 from mmworkload.packs.shelf import SUFFIX
 from mmworkload.plugins import data_files
 
 GROUP = "mmworkload.measurements"
 SCHEMA = 1
-_META = b"mmworkload"
 _TEXTS = ("layer", "op", "stage", "modality", "category")
 _SECONDS = ("median_s", "q1_s", "q3_s", "min_s", "max_s")
-_COUNTS = ("repeats", "kernels")
+_KINDS: dict[str, parquet.Kind] = {
+    "run": int,
+    "model": str,
+    "batch": int,
+    "dtype": str,
+    **dict.fromkeys(_TEXTS, str),
+    **dict.fromkeys(_SECONDS, float),
+    "repeats": int,
+    "kernels": int,
+}
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,6 @@ class MeasuredPack:
 
     def save(self, path: Path) -> None:
         """Writes the file, whole or not at all; the same measurements give the same bytes."""
-        import pyarrow
-        import pyarrow.parquet
-
         ordered = [self.by_run[key] for key in sorted(self.by_run)]
         data = [item.to_dict() for item in ordered]
         rows = [
@@ -73,35 +77,18 @@ class MeasuredPack:
             "digest": _digest(ordered),
             "measurements": [{key: value for key, value in item.items() if key != "layers"} for item in data],
         }
-        kinds = {
-            **dict.fromkeys(("model", "dtype", *_TEXTS), pyarrow.string()),
-            **dict.fromkeys(("run", "batch", *_COUNTS), pyarrow.int64()),
-            **dict.fromkeys(_SECONDS, pyarrow.float64()),
-        }
-        names = ("run", "model", "batch", "dtype", *_TEXTS, *_SECONDS, *_COUNTS)
-        schema = pyarrow.schema([(name, kinds[name]) for name in names], metadata={_META: json.dumps(about).encode()})
-        buffer = io.BytesIO()
-        table = pyarrow.Table.from_pylist(rows, schema=schema)
-        pyarrow.parquet.write_table(table, buffer, compression="zstd", compression_level=19)
-        write_atomic(path, buffer.getvalue())
+        parquet.write(path, rows, _KINDS, about)
 
     @classmethod
     def load(cls, path: Path) -> MeasuredPack:
         """Reads what :meth:`save` wrote. FormatError for any other file, and when a row is not what was written."""
-        import pyarrow
-        import pyarrow.parquet
 
-        try:
-            table = pyarrow.parquet.read_table(path)
-            about = json.loads((table.schema.metadata or {})[_META])
-            if about["schema"] != SCHEMA:
-                raise FormatError(f"{path}: measurements of schema {about['schema']}; this mmworkload reads {SCHEMA}")
+        def made(rows: list[dict[str, Any]], about: dict[str, Any]) -> MeasuredPack:
             layers: list[list[dict[str, Any]]] = [[] for _ in about["measurements"]]
-            for row in table.to_pylist():
+            for row in rows:
                 time = {name: row[name] for name in (*_SECONDS, "repeats")}
-                layers[row["run"]].append(
-                    {**{name: row[name] for name in _TEXTS}, "time": time, "kernels": row["kernels"]}
-                )
+                layer = {**{name: row[name] for name in _TEXTS}, "time": time, "kernels": row["kernels"]}
+                layers[row["run"]].append(layer)
             found = tuple(
                 Measurement.from_dict({**item, "layers": own})
                 for item, own in zip(about["measurements"], layers, strict=True)
@@ -109,12 +96,8 @@ class MeasuredPack:
             if _digest(found) != about["digest"]:
                 raise FormatError(f"{path}: its rows are not those that were measured; get the file anew")
             return cls(about["device"], about["recorded"], found)
-        except FormatError:
-            raise
-        except (OSError, pyarrow.ArrowInvalid) as error:
-            raise FormatError(f"{path} cannot be read as a pack: {str(error).splitlines()[0]}") from error
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise FormatError(f"{path} is not a pack of measurements: {type(error).__name__} {error}") from error
+
+        return parquet.read(path, made, what="a pack of measurements", schema=SCHEMA)
 
 
 def _digest(found: Iterable[Measurement]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -12,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from mmworkload.errors import FormatError
-from mmworkload.files import write_atomic
+from mmworkload.packs import parquet
 from mmworkload.simulating.estimate import Estimate
 
 SCHEMA = 1
-_META = b"mmworkload"
 
 
 @dataclass(frozen=True)
@@ -88,6 +86,7 @@ class Row:
 
 
 COLUMNS = tuple(item.name for item in fields(Row))
+_KINDS = {item.name: {"str": str, "int": int, "float": float}[str(item.type)] for item in fields(Row)}
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,6 @@ class Pack:
 
     def save(self, path: Path) -> None:
         """Writes the file, whole or not at all; the same rows give the same bytes."""
-        import pyarrow
-        import pyarrow.parquet
-
         rows = sorted(self.rows, key=lambda row: (row.arch, row.key))
         about = {
             "schema": SCHEMA,
@@ -128,35 +124,19 @@ class Pack:
             "rows": len(rows),
             "digest": _digest(rows, self.version),
         }
-        kinds = {"str": pyarrow.string(), "int": pyarrow.int64(), "float": pyarrow.float64()}
-        schema = pyarrow.schema(
-            [(item.name, kinds[str(item.type)]) for item in fields(Row)], metadata={_META: _text(about).encode()}
-        )
-        table = pyarrow.Table.from_pylist([asdict(row) for row in rows], schema=schema)
-        buffer = io.BytesIO()
-        pyarrow.parquet.write_table(table, buffer, compression="zstd", compression_level=19)
-        write_atomic(path, buffer.getvalue())
+        parquet.write(path, map(asdict, rows), _KINDS, about)
 
     @classmethod
     def load(cls, path: Path) -> Pack:
         """Reads what :meth:`save` wrote. FormatError for any other file, and when a row is not what was written."""
-        import pyarrow
-        import pyarrow.parquet
 
-        try:
-            table = pyarrow.parquet.read_table(path)
-            about = json.loads((table.schema.metadata or {})[_META])
-            if about["schema"] != SCHEMA:
-                raise FormatError(f"{path}: a pack of schema {about['schema']}; this mmworkload reads {SCHEMA}")
-            rows = tuple(Row(**row) for row in table.to_pylist())
-            found = cls(about["simulator"], about["version"], about["tool"], about["recorded"], rows)
-            if len(rows) != about["rows"] or _digest(rows, found.version) != about["digest"]:
+        def made(rows: list[dict[str, Any]], about: dict[str, Any]) -> Pack:
+            found = tuple(Row(**row) for row in rows)
+            if len(found) != about["rows"] or _digest(found, about["version"]) != about["digest"]:
                 raise FormatError(f"{path}: its rows are not those that were recorded; get the file anew")
-        except (OSError, pyarrow.ArrowInvalid) as error:
-            raise FormatError(f"{path} cannot be read as a pack: {str(error).splitlines()[0]}") from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"{path} is not a pack of results: {type(error).__name__} {error}") from error
-        return found
+            return cls(about["simulator"], about["version"], about["tool"], about["recorded"], found)
+
+        return parquet.read(path, made, what="a pack of results", schema=SCHEMA)
 
 
 def _text(value: Any) -> str:

@@ -74,7 +74,7 @@ def test_a_tampered_row_a_truncated_file_and_another_file_are_refused(pack: Path
     with pytest.raises(FormatError, match="not those that were measured"):
         MeasuredPack.load(tmp_path / "faster.parquet")
     (tmp_path / "short.parquet").write_bytes(pack.read_bytes()[:-100])
-    with pytest.raises(FormatError, match="cannot be read as a pack"):
+    with pytest.raises(FormatError, match="cannot be read as a pack of measurements"):
         MeasuredPack.load(tmp_path / "short.parquet")
     pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "other.parquet")
     with pytest.raises(FormatError, match="not a pack of measurements"):

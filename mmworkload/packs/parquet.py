@@ -1,0 +1,49 @@
+"""Rows in a Parquet file with a description in its metadata; the same rows give the same bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mmworkload.errors import FormatError
+from mmworkload.files import write_atomic
+
+_META = b"mmworkload"
+Kind = type[str] | type[int] | type[float]
+T = TypeVar("T")
+
+
+def write(path: Path, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Kind], about: Mapping[str, Any]) -> None:
+    """Writes the file, whole or not at all."""
+    import pyarrow
+    import pyarrow.parquet
+
+    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+    text = json.dumps(about, sort_keys=True, separators=(",", ":"))
+    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()], metadata={_META: text.encode()})
+    buffer = io.BytesIO()
+    table = pyarrow.Table.from_pylist(list(rows), schema=schema)
+    pyarrow.parquet.write_table(table, buffer, compression="zstd", compression_level=19)
+    write_atomic(path, buffer.getvalue())
+
+
+def read(path: Path, made: Callable[[list[dict[str, Any]], dict[str, Any]], T], *, what: str, schema: int) -> T:
+    """What ``made`` makes of rows and description. FormatError for a file that is not ``what`` in this ``schema``."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+        about = json.loads((table.schema.metadata or {})[_META])
+        if about["schema"] != schema:
+            raise FormatError(f"{path}: {what} of schema {about['schema']}; this mmworkload reads {schema}")
+        return made(table.to_pylist(), about)
+    except FormatError:
+        raise
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise FormatError(f"{path} cannot be read as {what}: {str(error).splitlines()[0]}") from error
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FormatError(f"{path} is not {what}: {type(error).__name__} {error}") from error
