@@ -32,6 +32,7 @@ from mmworkload.system import System
 if TYPE_CHECKING:
     from mmworkload.measuring.combinations import Combination
     from mmworkload.measuring.folder import Result
+    from mmworkload.measuring.parts import MeasuredParts
     from mmworkload.measuring.result import Measurement
     from mmworkload.simulating.engine import Simulation
     from mmworkload.tracing import Traced
@@ -44,6 +45,7 @@ __all__ = [
     "generation",
     "measure",
     "measure_combinations",
+    "measure_parts",
     "measure_result",
     "simulate",
     "trace",
@@ -205,6 +207,19 @@ def measure_result(
         progress=progress,
     )
     return with_counters(result, model, how) if counters else result
+
+
+def measure_parts(name: str, **options: Any) -> MeasuredParts:
+    """Times each part of a name that stands for several graphs, and what they take together.
+
+    Parts are the phases of a generation (``codellama/7b``) or the segments or paths of a network with exits
+    (``av-mnist/concat+exits``). ``options`` are those of :func:`measure_result`, each for one part. Raises
+    MmworkloadError, also for a name of one graph, for training and for levers.
+    """
+    from mmworkload.measuring.parts import measurable
+
+    how: Options = {key: options.pop(key) for key in Options.__annotations__ if key in options}  # type: ignore[assignment]
+    return measurable(name, how).measure(**options)
 
 
 def measure_combinations(

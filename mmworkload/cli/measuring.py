@@ -47,6 +47,7 @@ def measure(
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
     from mmworkload.measuring.folder import check_place, save
+    from mmworkload.sources import has_parts
 
     options: dict[str, Any] = {
         "device": device,
@@ -62,6 +63,9 @@ def measure(
     }
     if batches is not None or dtypes is not None:
         _combinations(model, output, batches, dtypes, options, json)
+        return
+    if has_parts(model, how):
+        _parts(model, output, options, json)
         return
     if output is not None:
         check_place(output)
@@ -107,3 +111,23 @@ def _combinations(
         print_json({"model": model, "combinations": [asdict(row) for row in rows]})
         return
     print_out(*combination_tables(model, rows))
+
+
+def _parts(name: str, output: Path | None, options: dict[str, Any], json: bool) -> None:
+    """A name of several graphs: a result folder for each part, and a table of all."""
+    from mmworkload import verbs
+    from mmworkload.cli.progress import bar
+    from mmworkload.measuring.parts import check_place
+    from mmworkload.reporting.tables.parts import parts_tables
+    from mmworkload.reporting.terminal import print_out
+
+    if output is not None:
+        check_place(output)
+    with bar(f"measuring {name}") as progress:
+        measured = verbs.measure_parts(name, progress=progress, **options)
+    if output is not None:
+        measured.save(output)
+    if json:
+        print_json(measured.to_dict())
+        return
+    print_out(*parts_tables(measured))

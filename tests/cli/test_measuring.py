@@ -54,3 +54,46 @@ def test_a_folder_of_somebody_else_is_refused_before_measuring(tmp_path: Path) -
 
 def test_a_cuda_graph_needs_cuda() -> None:
     assert "--cuda-graph needs --device cuda" in run(*QUICK, "--cuda-graph", code=2)
+
+
+def test_streams_need_cuda() -> None:
+    assert "--streams needs --device cuda" in run(*QUICK, "--streams", code=2)
+
+
+def test_training_is_printed_in_80_columns() -> None:
+    printed = run(*QUICK, "--mode", "train")
+
+    for text in ("Training, stages", "Training, layers", "Peak memory of training", "Loss: mean of the squares"):
+        assert text in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_several_batches_are_results_side_by_side_and_a_second_run_keeps_them(tmp_path: Path) -> None:
+    options = ("av-mnist/image", "--limit-s", "1", "--batches", "1, 2", "-o", str(tmp_path))
+    printed = run(*options)
+
+    assert [load(tmp_path / f"b{batch}-float32").measurement.batch for batch in (1, 2)] == [1, 2]
+    assert printed.count("optimal") == 1
+    assert max(map(len, printed.splitlines())) <= 80
+    found = json.loads(run(*options, "--json"))
+    assert found["model"] == "av-mnist/image"
+    assert [(row["batch"], row["status"]) for row in found["combinations"]] == [(1, "kept"), (2, "kept")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--batches", "1,2"), "say where with -o FOLDER"),
+        (("--batches", "1,two", "-o", "x"), "--batches 1,two: write whole numbers"),
+        (("--batches", "0", "-o", "x"), "--batches 0: write whole numbers"),
+        (("--batches", "1", "--batch", "2", "-o", "x"), "give --batch or --batches, not both"),
+        (("--dtypes", "float32", "--dtype", "float16", "-o", "x"), "give --dtype or --dtypes, not both"),
+        (("--dtypes", "float3", "-o", "x"), "float32"),
+    ],
+)
+def test_combinations_that_cannot_be_are_refused(
+    options: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in run("av-mnist/image", *options, code=2)
+    assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmworkload.measuring.attribution import Event, Kernel, difference, kernels, per_layer
+from mmworkload.measuring.attribution import Event, Kernel, backward_ranges, difference, kernels, per_layer
 
 
 def span(name, start, end):
@@ -158,3 +158,51 @@ def test_further_calls_of_a_shared_kernel_differ_at_their_mean_time():
 
 def test_two_empty_profiles_do_not_differ():
     assert difference([], []) == 0.0
+
+
+def backward(name, start, end, number, sequence, thread=1):
+    return Event(f"autograd::engine::evaluate_function: {name}", "operator", start, end, number, 0, thread, sequence)
+
+
+def test_backward_work_belongs_to_the_forward_node_whose_number_it_has():
+    # Node a made 5 and 6, view v none, b 7 and later ones; the first pass began at 0.
+    starts = [(5, "a"), (7, "v"), (7, "b")]
+    events = [
+        backward("MulBackward0", 10, 20, 1, 9),
+        backward("AddmmBackward0", 20, 30, 2, 7),
+        backward("torch::autograd::AccumulateGrad", 30, 34, 3, -1),
+        backward("ConvolutionBackward0", 40, 50, 4, 6),
+        backward("UserBackward", 60, 70, 5, 4),
+    ]
+
+    found = backward_ranges(events, starts)
+
+    assert [(item.name, item.start_ns, item.end_ns) for item in found] == [
+        ("node::backward/b", 10, 20),
+        ("node::backward/b", 20, 30),
+        ("node::backward/b", 30, 34),
+        ("node::backward/a", 40, 50),
+        # Made before the first node: the one that ran before it on its thread stands for it.
+        ("node::backward/a", 60, 70),
+    ]
+
+
+def test_a_kernel_of_the_backward_pass_belongs_to_the_layer_that_made_it():
+    """On a device the engine has a thread of its own, and the kernels run later than what launched them."""
+    events = [
+        span("run::0", 0, 100),
+        backward("AddmmBackward0", 10, 30, 1, 7, thread=2),
+        operator("aten::mm", 12, 20, 2, thread=2),
+        launch(14, 16, 901, 2),
+        kernel("sgemm", 50, 58, 901, 2),
+        backward("ConvolutionBackward0", 30, 45, 3, 6, thread=2),
+        operator("aten::convolution_backward", 31, 44, 4, thread=2),
+        launch(33, 34, 902, 4),
+        kernel("dgrad", 58, 70, 902, 4),
+    ]
+    ranges = backward_ranges(events, [(5, "conv"), (7, "fc")])
+
+    assert found([*events, *ranges], on_device=True) == {
+        ("sgemm", "backward/fc", "0"): 8,
+        ("dgrad", "backward/conv", "0"): 12,
+    }

@@ -47,11 +47,14 @@ class Record:
     def is_user_annotation(self):
         return self.annotation
 
+    def sequence_nr(self):
+        return 3
+
 
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
-        (Record("aten::mm", number=7), Event("aten::mm", "operator", 10, 30, 7, 0, 5)),
+        (Record("aten::mm", number=7), Event("aten::mm", "operator", 10, 30, 7, 0, 5, 3)),
         (Record("node::mm", number=8, annotation=True), Event("node::mm", "range", 10, 30, 8, 0, 5)),
         (Record("cudaLaunchKernel", number=501, linked=7), Event("cudaLaunchKernel", "launch", 10, 30, 501, 7, 5)),
         (Record("cuLaunchKernel", number=501), Event("cuLaunchKernel", "launch", 10, 30, 501, 0, 5)),
@@ -104,7 +107,7 @@ def test_the_sum_of_operators_fits_into_their_range():
 
 
 def test_a_device_profile_without_kernels_is_an_error(monkeypatch):
-    monkeypatch.setattr(profiling, "_profile", lambda prepare, runs, device: None)
+    monkeypatch.setattr(profiling, "_profile", lambda prepare, runs, device, **how: None)
     monkeypatch.setattr(profiling, "_records", lambda profiler: [Record("aten::mm")])
     with pytest.raises(MmworkloadError, match=r"recorded no kernels on cuda:0.*CUPTI"):
         profiling.profiled(lambda: lambda: None, 1, torch.device("cuda", 0))

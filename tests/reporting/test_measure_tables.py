@@ -6,8 +6,9 @@ import io
 from typing import Any
 
 from mmworkload.measuring import Execution, LayerTime, Measurement, Spread, StageTime
-from mmworkload.measuring.result import FusedKernel
-from mmworkload.reporting.tables import measure_tables, print_out
+from mmworkload.measuring.combinations import Combination
+from mmworkload.measuring.result import FusedKernel, Training, TrainingLayer, TrainingStage
+from mmworkload.reporting.tables import combination_tables, measure_tables, print_out
 from mmworkload.reporting.units import TIMES
 
 
@@ -98,6 +99,75 @@ def test_other_ways_to_run_stand_beside_eager_with_their_kernels() -> None:
     fused = row(printed, "triton", section="Compiled")
     assert fused[1:6] == ["3.00", "ms", "75.0", "%", "2"]
     assert "(not said" in " ".join(row(printed, "gemm", section="Compiled"))
+
+
+def test_encoders_on_streams_are_put_beside_one_stream() -> None:
+    printed = lines(measurement(executions=(Execution("streams", "on streams", Spread.of([5.5e-3])),)))
+
+    assert row(printed, "graph, encoders on streams", section="av/concat")[4:6] == ["5.50", "ms"]
+    assert f"the graph takes 0.500{TIMES} the time of one stream" in " ".join(printed)
+
+
+def training(**changes: Any) -> Training:
+    def time(seconds: float) -> Spread:
+        return Spread.of([seconds])
+
+    stages = (
+        TrainingStage("encoder/image", time(3e-3), time(6e-3), time(1e-3), 2e-3, 5e-3, 5e-4),
+        TrainingStage("", time(0.0), time(0.0), time(1e-4), 0.0, 0.0, 0.0),
+    )
+    layers = (
+        TrainingLayer("encoders.image.conv", "conv2d", "encoder/image", "image", 1e-3, 3e-3),
+        TrainingLayer("(views)", "", "encoder/image", "", 1e-3, 0.0),
+    )
+    given: dict[str, Any] = {"stages": stages, "layers": layers, "attributed_share": 0.987, **changes}
+    return Training(
+        loss="squares", optimizer="sgd", iteration=time(10e-3), forward=time(3e-3), backward=time(6e-3),
+        update=time(1e-3), unattributed_s=4e-5, peak_memory_bytes={"model": 1000, "gradients": 1000, "total": 5000},
+        **given,
+    )  # fmt: skip
+
+
+def test_training_is_told_by_phase_stage_and_layer() -> None:
+    printed = lines(measurement(training=training()))
+
+    def told(start: str, section: str) -> str:
+        return " ".join(row(printed, start, section=section))
+
+    assert told("backward", "Training") == "backward 6.00 ms 6.00 ms to 6.00 ms 1 60.0 %"
+    assert told("encoder/image", "Training, stages") == "encoder/image 3.00 ms 6.00 ms 1.00 ms 2.00 ms 5.00 ms 500 µs"
+    assert told("(none)", "Training, stages") == "(none) 0 s 0 s 100 µs 0 s 0 s 0 s"
+    assert told("(no stage)", "Training, stages") == "(no stage) 40.0 µs"
+    conv = told("encoders.image.conv", "Training, layers")
+    assert conv == "encoders.image.conv conv2d encoder/image 1.00 ms 3.00 ms 80.0 %"
+    text = " ".join(printed)
+    assert "Loss: squares. Optimizer: sgd." in text
+    assert "98.7 % is in stages" in text
+    assert "gradients 1.00 kB" in printed[printed.index("Peak memory of training") + 1]
+    assert max(map(len, printed)) <= 80
+
+
+def test_training_without_stages_says_why() -> None:
+    printed = lines(measurement(training=training(stages=(), layers=(), attributed_share=None, note="no stages: why")))
+
+    assert "no stages: why" in printed
+    assert "Training, stages" not in printed
+
+
+def test_combinations_stand_in_a_table_with_what_failed_below() -> None:
+    rows = [
+        Combination(1, "float32", "r/b1", "kept", "", 2e-3, 500.0, None, 1000),
+        Combination(8, "float32", "r/b8", "measured", "", 4e-3, 2000.0, 12e-3, 8000, True),
+        Combination(32, "float32", "r/b32", "failed", "out of memory"),
+    ]
+    stream = io.StringIO()
+    print_out(*combination_tables("av/concat", rows), stream=stream)
+    printed = stream.getvalue().splitlines()
+
+    assert " ".join(row(printed, "    8", section="av/concat")) == "8 float32 4.00 ms 2.00 k/s 12.0 ms 8.00 kB optimal"
+    assert row(printed, "   32", section="av/concat")[-1] == "failed"
+    assert "Batch 32 in float32: out of memory" in printed
+    assert "1 of 3 were there already." in printed
 
 
 def test_everything_fits_into_80_columns() -> None:
