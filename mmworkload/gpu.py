@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmworkload.arch import AccessEnergy, Architecture, Array, Compute, Level, VectorUnit
 from mmworkload.errors import ArchitectureError, UnknownNameError
+from mmworkload.plausibility import outside
 from mmworkload.problem import LEGEND
 
 PRECISIONS = ("float64", "float32", "tf32", "float16", "bfloat16", "int8")
@@ -198,7 +199,6 @@ _L2_KIB_PER_SM = (8.0, 8_000.0)
 _KIB_PER_SM = (8.0, 8_000.0)
 _TDP_W = (2.0, 2_000.0)
 _LAUNCH_US = (0.2, 200.0)
-_UNIT = "is it in the right unit?"
 
 
 def implausible(gpu: Gpu) -> list[str]:
@@ -207,9 +207,9 @@ def implausible(gpu: Gpu) -> list[str]:
     Figures are judged by those before them; after an odd one nothing more is said that depends on it.
     """
     clocks = [
-        *_outside("clock_mhz.base", gpu.clock_mhz.base, gpu.clock_mhz.base, _CLOCK_MHZ, "MHz"),
-        *_outside("clock_mhz.boost", gpu.clock_mhz.boost, gpu.clock_mhz.boost, _CLOCK_MHZ, "MHz"),
-        *_outside("clock_mhz.tensor", gpu.clock_mhz.tensor, gpu.clock_mhz.tensor, _CLOCK_MHZ, "MHz"),
+        *outside("clock_mhz.base", gpu.clock_mhz.base, gpu.clock_mhz.base, _CLOCK_MHZ, "MHz"),
+        *outside("clock_mhz.boost", gpu.clock_mhz.boost, gpu.clock_mhz.boost, _CLOCK_MHZ, "MHz"),
+        *outside("clock_mhz.tensor", gpu.clock_mhz.tensor, gpu.clock_mhz.tensor, _CLOCK_MHZ, "MHz"),
     ]
     base, boost = gpu.clock_mhz.base, gpu.clock_mhz.boost
     if not clocks and base is not None and base > boost:
@@ -217,23 +217,23 @@ def implausible(gpu: Gpu) -> list[str]:
     units = [] if clocks else list(_units(gpu))
     bandwidth = gpu.dram.gb_per_s
     ratio = bandwidth * 1e9 / gpu.macs_per_second(NATIVE)
-    dram = [] if clocks or units else list(_outside("dram.gb_per_s", bandwidth, ratio, _BYTES_PER_MAC, "bytes a MAC"))
+    dram = [] if clocks or units else list(outside("dram.gb_per_s", bandwidth, ratio, _BYTES_PER_MAC, "bytes a MAC"))
     return [
         *clocks,
         *units,
         *dram,
-        *_outside("dram.capacity_gib", gpu.dram.capacity_gib, gpu.dram.capacity_gib, _CAPACITY_GIB, "GiB"),
-        *_outside("l2_kib", gpu.l2_kib, gpu.l2_kib / gpu.sms, _L2_KIB_PER_SM, "KiB a multiprocessor"),
-        *_outside("l1_kib_per_sm", gpu.l1_kib_per_sm, gpu.l1_kib_per_sm, _KIB_PER_SM, "KiB"),
-        *_outside("registers_kib_per_sm", gpu.registers_kib_per_sm, gpu.registers_kib_per_sm, _KIB_PER_SM, "KiB"),
-        *_outside("tdp_w", gpu.tdp_w, gpu.tdp_w, _TDP_W, "W"),
-        *_outside("launch_us", gpu.launch_us, gpu.launch_us, _LAUNCH_US, "microseconds"),
+        *outside("dram.capacity_gib", gpu.dram.capacity_gib, gpu.dram.capacity_gib, _CAPACITY_GIB, "GiB"),
+        *outside("l2_kib", gpu.l2_kib, gpu.l2_kib / gpu.sms, _L2_KIB_PER_SM, "KiB a multiprocessor"),
+        *outside("l1_kib_per_sm", gpu.l1_kib_per_sm, gpu.l1_kib_per_sm, _KIB_PER_SM, "KiB"),
+        *outside("registers_kib_per_sm", gpu.registers_kib_per_sm, gpu.registers_kib_per_sm, _KIB_PER_SM, "KiB"),
+        *outside("tdp_w", gpu.tdp_w, gpu.tdp_w, _TDP_W, "W"),
+        *outside("launch_us", gpu.launch_us, gpu.launch_us, _LAUNCH_US, "microseconds"),
     ]
 
 
 def _units(gpu: Gpu) -> Iterator[str]:
     lanes = gpu.vector_lanes_per_sm
-    odd = list(_outside("vector_lanes_per_sm", lanes, lanes, _LANES_PER_SM, "lanes"))
+    odd = list(outside("vector_lanes_per_sm", lanes, lanes, _LANES_PER_SM, "lanes"))
     yield from odd
     if odd:
         return
@@ -241,15 +241,7 @@ def _units(gpu: Gpu) -> Iterator[str]:
         macs = getattr(gpu.macs_per_cycle_per_sm, precision)
         band = _TENSOR_PER_LANE if precision in _TENSOR else _MACS_PER_LANE
         share = None if macs is None else macs / lanes
-        yield from _outside(f"macs_per_cycle_per_sm.{precision}", macs, share, band, "MACs a lane")
-
-
-def _outside(
-    path: str, value: float | None, measure: float | None, band: tuple[float, float], unit: str
-) -> Iterator[str]:
-    low, high = band
-    if value is not None and measure is not None and not low <= measure < high:
-        yield f"{path}: {value:g} is {measure:.3g} {unit}, possible is {low:.3g} to {high:.3g}; {_UNIT}"
+        yield from outside(f"macs_per_cycle_per_sm.{precision}", macs, share, band, "MACs a lane")
 
 
 def json_schema() -> str:

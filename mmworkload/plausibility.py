@@ -43,7 +43,7 @@ def implausible(arch: Architecture) -> list[str]:
 
 
 def _found(arch: Architecture) -> Iterator[str]:
-    yield from _outside("clock_mhz", arch.clock_mhz, arch.clock_mhz, _CLOCK_MHZ, "MHz")
+    yield from outside("clock_mhz", arch.clock_mhz, arch.clock_mhz, _CLOCK_MHZ, "MHz")
     for name, level in arch.levels.items():
         path = f"levels.{name}"
         if level.kind == "dram":
@@ -53,11 +53,11 @@ def _found(arch: Architecture) -> Iterator[str]:
     node, bits = arch.technology_nm, arch.compute.bits
     expected = _mac_pj(node, bits)
     energy, area = arch.compute.energy_pj, arch.compute.area_um2
-    yield from _outside("compute.energy_pj", energy, energy / expected, _MAC_ENERGY, _MAC_UNIT)
-    yield from _outside("compute.area_um2", area, area * 1e6 / (node * bits) ** 2, _MAC_AREA, "node^2 for each bit^2")
+    yield from outside("compute.energy_pj", energy, energy / expected, _MAC_ENERGY, _MAC_UNIT)
+    yield from outside("compute.area_um2", area, area * 1e6 / (node * bits) ** 2, _MAC_AREA, "node^2 for each bit^2")
     vector = arch.vector
     expected = _mac_pj(node, arch.dram.word_bits)
-    yield from _outside("vector.energy_pj", vector.energy_pj, vector.energy_pj / expected, _MAC_ENERGY, _MAC_UNIT)
+    yield from outside("vector.energy_pj", vector.energy_pj, vector.energy_pj / expected, _MAC_ENERGY, _MAC_UNIT)
     if vector.lanes > max(64, arch.elements):
         yield f"vector.lanes: {vector.lanes} lanes are more than the array has elements ({arch.elements})"
 
@@ -68,7 +68,7 @@ def _mac_pj(node: int, bits: int) -> float:
 
 def _dram(arch: Architecture, path: str, level: Level) -> Iterator[str]:
     for name, energy in (("read_pj", level.energy.read_pj), ("write_pj", level.energy.write_pj)):
-        yield from _outside(
+        yield from outside(
             f"{path}.energy.{name}", energy, energy / level.width_bits, _DRAM_PJ_PER_BIT, "pJ a bit of width_bits"
         )
     for name, words in (("read_bandwidth", level.read_bandwidth), ("write_bandwidth", level.write_bandwidth)):
@@ -76,8 +76,8 @@ def _dram(arch: Architecture, path: str, level: Level) -> Iterator[str]:
             rate = words * level.word_bits / 8 * arch.clock_mhz * 1e6
             where = f"{path}.{name}"
             problems = [
-                *_outside(where, words, rate, _DRAM_BYTES_PER_SECOND, "bytes a second"),
-                *_outside(where, words, arch.elements / words, _MACS_PER_DRAM_WORD, "MACs for each word"),
+                *outside(where, words, rate, _DRAM_BYTES_PER_SECOND, "bytes a second"),
+                *outside(where, words, arch.elements / words, _MACS_PER_DRAM_WORD, "MACs for each word"),
             ]
             yield from problems[:1]
 
@@ -96,17 +96,21 @@ def _memory(arch: Architecture, path: str, level: Level, fed: int) -> Iterator[s
         return
     expected = 1e-3 * math.sqrt(bits) * arch.technology_nm / _REFERENCE_NM * level.width_bits
     for name, energy in (("read_pj", level.energy.read_pj), ("write_pj", level.energy.write_pj)):
-        yield from _outside(f"{path}.energy.{name}", energy, energy / expected, _MEMORY_ENERGY, _MEMORY_UNIT)
+        yield from outside(f"{path}.energy.{name}", energy, energy / expected, _MEMORY_ENERGY, _MEMORY_UNIT)
     words = level.width_bits / level.word_bits
     slowest = max(words / _IDLE_CYCLES, fed / _MACS_PER_DRAM_WORD[1])
     # A narrow level of one element may still have several ports.
     fastest = max(_WORDS_PER_MAC * fed, 8 * words)
     for name, rate in (("read_bandwidth", level.read_bandwidth), ("write_bandwidth", level.write_bandwidth)):
         if rate is not None:
-            yield from _outside(f"{path}.{name}", rate, rate, (slowest, 1.001 * fastest), "words a cycle")
+            yield from outside(f"{path}.{name}", rate, rate, (slowest, 1.001 * fastest), "words a cycle")
 
 
-def _outside(path: str, value: float, measure: float, band: tuple[float, float], unit: str) -> Iterator[str]:
+def outside(
+    path: str, value: float | None, measure: float | None, band: tuple[float, float], unit: str
+) -> Iterator[str]:
+    """What is wrong with ``value`` at ``path`` when ``measure``, which it comes to, is outside ``band``; nothing for a
+    value that is zero or not given."""
     low, high = band
-    if value and not low <= measure < high:
+    if value and measure is not None and not low <= measure < high:
         yield f"{path}: {value:g} is {measure:.3g} {unit}, possible is {low:.3g} to {high:.3g}; {_UNIT}"

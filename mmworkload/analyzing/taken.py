@@ -15,6 +15,7 @@ from mmworkload.arch import Architecture
 from mmworkload.errors import MmworkloadError
 from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer
+from mmworkload.simulating.footprint import lifetimes
 
 if TYPE_CHECKING:
     import numpy
@@ -81,26 +82,7 @@ def memory_of(graph: LayerGraph) -> Memory:
     size: dict[str, int] = {}
     for tensor in graph.tensors.values():
         size[tensor.storage] = max(tensor.bytes, size.get(tensor.storage, 0))
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    for index, layer in enumerate(graph.layers):
-        for name, _ in (*layer.reads, *layer.writes):
-            storage = graph.tensors[name].storage
-            if storage not in resident:
-                first.setdefault(storage, index)
-                last[storage] = index
-    for name in graph.outputs:
-        if graph.tensors[name].storage in last:
-            last[graph.tensors[name].storage] = len(graph.layers) - 1
-    allocated, freed = [0] * len(graph.layers), [0] * len(graph.layers)
-    for storage, index in first.items():
-        allocated[index] += size[storage]
-        freed[last[storage]] += size[storage]
-    alive, now = [], 0
-    for gained, lost in zip(allocated, freed, strict=True):
-        now += gained
-        alive.append(now)
-        now -= lost
+    allocated, alive = lifetimes(graph, {storage: size[storage] for storage in size if storage not in resident})
     kept = ("weight", "constant", "state")
     persistent = [
         sum(

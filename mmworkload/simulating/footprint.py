@@ -9,8 +9,9 @@ the allocator's rounding and the driver's own share come on top.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 from mmworkload.arch import Architecture
 from mmworkload.graph import LayerGraph
@@ -102,7 +103,9 @@ def memory_need(graph: LayerGraph, bits: int | None = None) -> MemoryNeed:
     resident = dict.fromkeys(_RESIDENT, 0)
     for storage, kind in use.items():
         resident[kind] += sizes[storage]
-    peak, peak_layer = _peak(graph, {storage: size for storage, size in sizes.items() if storage not in use})
+    _, alive = lifetimes(graph, {storage: size for storage, size in sizes.items() if storage not in use})
+    peak = max(alive, default=0)
+    peak_layer = graph.layers[alive.index(peak)].name if peak else ""
     weights = graph.weights()
     unread = max(0, graph.built_params - graph.total_params)
     width = bits or (weights[0].bits if weights else 32)
@@ -138,8 +141,8 @@ def _storage_bytes(tensors: Iterable[Tensor], bits: int | None) -> dict[str, int
     return sizes
 
 
-def _peak(graph: LayerGraph, sizes: dict[str, int]) -> tuple[int, str]:
-    """The most bytes of the storages in ``sizes`` alive at a time, and the first layer while they are."""
+def lifetimes(graph: LayerGraph, sizes: Mapping[str, int]) -> tuple[list[int], list[int]]:
+    """Bytes of the storages in ``sizes`` that each layer is the first to use, and bytes alive while it runs."""
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for index, layer in enumerate(graph.layers):
@@ -153,14 +156,8 @@ def _peak(graph: LayerGraph, sizes: dict[str, int]) -> tuple[int, str]:
         if storage in last:
             last[storage] = len(graph.layers) - 1
     born, freed = [0] * len(graph.layers), [0] * len(graph.layers)
-    for storage, size in sizes.items():
-        if storage in last:
-            born[first[storage]] += size
-            freed[last[storage]] += size
-    alive, peak, peak_layer = 0, 0, ""
-    for layer, gained, lost in zip(graph.layers, born, freed, strict=True):
-        alive += gained
-        if alive > peak:
-            peak, peak_layer = alive, layer.name
-        alive -= lost
-    return peak, peak_layer
+    for storage, index in first.items():
+        born[index] += sizes[storage]
+        freed[last[storage]] += sizes[storage]
+    gone = accumulate(freed, initial=0)
+    return born, [made - lost for made, lost in zip(accumulate(born), gone, strict=False)]
