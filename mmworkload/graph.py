@@ -401,6 +401,11 @@ class Workload:
         return cls(source.model, (Part(source),))
 
     @property
+    def batch(self) -> int:
+        """Samples of a run, the same in all parts."""
+        return self.parts[0].graph.batch
+
+    @property
     def total_macs(self) -> float:
         return sum(part.graph.total_macs * part.count for part in self.parts)
 

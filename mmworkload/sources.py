@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -80,10 +80,10 @@ def _whole_graph(model: Source, how: Options) -> LayerGraph:
             if how.get(option):
                 raise MmworkloadError(f"{graph.model} is traced already: '{option}' cannot be changed; trace it again")
         return graph
-    said = {option for option, value in how.items() if value} - ({"dtype"} if how.get("dtype") == "float32" else set())
-    if importlib.util.find_spec("torch") is None and not said:
+    said = {option for option, value in how.items() if value} - {"batch"}
+    if importlib.util.find_spec("torch") is None and said <= {"dtype"} and how.get("dtype") in (None, "float32"):
         recorded = snapshot(str(model))
-        if recorded is not None:
+        if recorded is not None and how.get("batch") in (None, recorded.batch):
             return recorded
     return traced_model(str(model), how).graph
 
@@ -140,7 +140,7 @@ def load_workload(source: Source, only: Iterable[str], strict: bool, how: Option
         if wanted and not any(fnmatch.fnmatch(stage, glob) for stage in stages for glob in wanted):
             raise UnknownNameError("stage", ", ".join(wanted), stages)
         # A part may have nothing of a stage that others have.
-        having = [(part, graph) for part, graph in parts if not wanted or _has(graph, wanted)]
+        having = [(part, graph) for part, graph in parts if has_stage(graph, wanted)]
         return Workload(
             source.name,
             tuple(Part(graph.only(wanted), part.name, part.count, part.sequential) for part, graph in having),
@@ -148,8 +148,9 @@ def load_workload(source: Source, only: Iterable[str], strict: bool, how: Option
     return Workload.of(load_graph(source, how, only=wanted, strict=strict))
 
 
-def _has(graph: LayerGraph, globs: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatch(layer.stage, glob) for layer in graph for glob in globs)
+def has_stage(graph: LayerGraph, globs: Sequence[str]) -> bool:
+    """Whether a layer's stage matches one of the globs; without globs, all do."""
+    return not globs or any(fnmatch.fnmatch(layer.stage, glob) for layer in graph for glob in globs)
 
 
 def generation(source: Source, **how: Unpack[Options]) -> Generation | None:
@@ -162,6 +163,17 @@ def generation(source: Source, **how: Unpack[Options]) -> Generation | None:
     from mmworkload.generation import resolve_generation
 
     return resolve_generation(source, **how)
+
+
+def has_parts(source: Source, how: Options) -> bool:
+    """Whether a name stands for several graphs: a generation, or a network with exits. Nothing is traced."""
+    if not isinstance(source, str) or is_saved_graph(source):
+        return False
+    if split_exits(source)[1] is not None:
+        return True
+    from mmworkload.generation.resolving import find
+
+    return find(source, **how) is not None
 
 
 def sampled_generation(source: Source, how: Options) -> Sampled | None:

@@ -37,7 +37,7 @@ def simulate(
     """Cycles, latency and energy of every layer on an accelerator; of several simulators side by side."""
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
-    from mmworkload.sources import machine
+    from mmworkload.sources import load_workload, machine
 
     with bar(f"simulating {model}") as progress:
         spec, how = machine(arch, how)
@@ -48,11 +48,11 @@ def simulate(
         else:
             from mmworkload.simulating.comparison import compare_simulators
 
-            graph = verbs.trace(model, only=only or (), strict=strict, **how)
+            workload = load_workload(model, only or (), strict, how)
             comparison = compare_simulators(
                 simulator.split(","),
                 lambda name: verbs.simulate(
-                    graph,
+                    workload,
                     spec,
                     simulator=name,
                     strict=strict,

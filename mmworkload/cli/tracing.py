@@ -28,7 +28,13 @@ def trace(
 ) -> None:
     """The layer graph of a model: to a file, or as JSON."""
     from mmworkload import verbs
+    from mmworkload.exits.settings import split_exits
 
+    if split_exits(model)[1] is not None:
+        print(
+            "the whole network, with every exit evaluated and none taken; its segments: mmworkload exits",
+            file=sys.stderr,
+        )
     graph = verbs.trace(model, only=only or (), strict=strict, **how)
     if output is not None:
         graph.save(output)

@@ -66,7 +66,7 @@ def head(
         )
 
     source = producer or graph[graph.producers[tensor.name]]
-    width = tensor.shape[-1] if source.op in RECURRENT else tensor.shape[_features(graph, tensor)]
+    width = tensor.shape[-1] if source.op in RECURRENT else tensor.shape[features_axis(graph, tensor)]
     features, size = tensor, tensor.bytes
     if source.op in RECURRENT:
         # The last layer's state after the last step: a view.
@@ -103,7 +103,7 @@ def head(
     return Head(tuple(layers), made, width, scores.name, entropy.name)
 
 
-def _features(graph: LayerGraph, tensor: Tensor) -> int:
+def features_axis(graph: LayerGraph, tensor: Tensor) -> int:
     """The axis of ``tensor`` that has the features: known from the operator that made it or what came before."""
     rank = len(tensor.shape)
     if rank < 3:

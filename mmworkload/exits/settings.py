@@ -92,10 +92,11 @@ class ExitSettings:
 def split_exits(name: str) -> tuple[str, ExitSettings | None]:
     """``base?x=1+exits?p=0.5`` as (``base?x=1``, the settings); without the suffix, the name and None.
 
-    Raises MmworkloadError for settings that cannot be.
+    The name of one of its parts (``base+exits?p=0.5#image/1``) is none. Raises MmworkloadError for settings that
+    cannot be.
     """
     base, suffix, query = name.rpartition(SUFFIX)
-    if not suffix or (query and not query.startswith("?")):
+    if not suffix or "#" in query or (query and not query.startswith("?")):
         return name, None
     settings: dict[str, str] = {}
     for part in filter(None, query.removeprefix("?").split("&")):

@@ -241,7 +241,7 @@ class Family:
         if whole is not None:
             phases = ", ".join(f"{family}/{item}" for item in whole.phases)
             raise MmworkloadError(
-                f"{family}/{name} is a generation of several graphs, which can be shown, simulated and exported; here"
+                f"{family}/{name} is a generation of several graphs, which every verb but trace takes; here"
                 f" one graph is needed. Take one of its phases: {phases}"
             )
         known = [item.name for item in self.variants] + [item.name for item in self.generations]

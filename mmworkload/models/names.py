@@ -70,8 +70,8 @@ def resolve(name: str, **options: Unpack[Options]) -> Model:
     """
     if split_exits(name)[1] is not None:
         raise MmworkloadError(
-            f"{name}: exits are added to the traced layers, which can be shown, exported and simulated, but not run;"
-            f" take {split_exits(name)[0]} to run the network itself"
+            f"{name}: exits are added to the traced layers, and no one module has them; here one is needed. Take"
+            f" {split_exits(name)[0]}, the network itself, or measure the parts (measure_parts)"
         )
     base, in_name, end_to_end = split(name)
     batch, dtype = options.get("batch"), options.get("dtype") or "float32"

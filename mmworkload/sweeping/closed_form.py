@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import MmworkloadError
-from mmworkload.graph import LayerGraph
+from mmworkload.graph import LayerGraph, Workload
 from mmworkload.layer import Layer
 from mmworkload.problem import ROLES, Problem, Role
 from mmworkload.simulating.energy import PICO
@@ -70,9 +70,9 @@ def evaluate_all(
             if key not in compiled:
                 first = found[0][1]
                 bits = first.bits if setup.spec.dtype is None else dict.fromkeys(ROLES, DTYPE_BITS[setup.spec.dtype])
-                graphs = setup.graphs[key[0]]
+                workloads = setup.workloads[key[0]]
                 nests = _Nests()
-                compiled[key] = [_compile(nests, graphs[entry.name], bits) for entry in setup.entries]
+                compiled[key] = [_compile(nests, workloads[entry.name], bits) for entry in setup.entries]
             tables.append(_rows(setup, compiled[key], found))
         yield block, _joined(tables)
 
@@ -147,38 +147,50 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Compiled:
-    """One workload."""
+    """One workload; ``paths`` are the blocks of each part, and how often it runs."""
 
     nests: _Nests
     batch: int
     whole: _Group
     stages: Mapping[str, _Group]
-    blocks: tuple[_Block, ...]
+    paths: tuple[tuple[tuple[_Block, ...], float], ...]
 
 
-def _compile(nests: _Nests, graph: LayerGraph, bits: dict[Role, int]) -> _Compiled:
-    graph = graph.where(lambda layer: layer.placement == "device")
-    if not graph.layers:
-        raise MmworkloadError(f"{graph.model}: every layer runs on the host, which is measured and not simulated")
-    run = as_run(graph, bits)
+def _compile(nests: _Nests, workload: Workload, bits: dict[Role, int]) -> _Compiled:
+    run: dict[str, Problem] = {}
     sizes: dict[str, tuple[int, int]] = {}
-    signatures = [_signature(nests, graph, layer, bits["input"], run, sizes) for layer in graph.layers]
-    stages: dict[str, list[int]] = {}
-    for layer, signature in zip(graph.layers, signatures, strict=True):
-        stages.setdefault(layer.stage, []).append(signature)
-    ordered = [stage for stage in graph.stages if stage]
+    stages: dict[str, list[tuple[int, float]]] = {}
+    paths = []
+    for part in workload.parts:
+        graph = part.graph.where(lambda layer: layer.placement == "device")
+        run |= as_run(graph, bits)
+        signatures = [_signature(nests, graph, layer, bits["input"], run, sizes) for layer in graph.layers]
+        # In the order of the graph's stages; layers of none are the whole workload's alone.
+        for stage in graph.stages:
+            stages.setdefault(stage, [])
+        for layer, signature in zip(graph.layers, signatures, strict=True):
+            stages[layer.stage].append((signature, part.count))
+        # Runs of a part that do not follow each other take the time of one; a probability still scales it.
+        times = part.count if part.sequential else min(part.count, 1.0)
+        if signatures:
+            paths.append((_blocks(graph, signatures), times))
+    if not paths:
+        raise MmworkloadError(f"{workload.name}: every layer runs on the host, which is measured and not simulated")
     return _Compiled(
         nests,
-        graph.batch,
-        _group(signatures),
-        {stage: _group(stages[stage]) for stage in ordered},
-        _blocks(graph, signatures),
+        workload.batch,
+        _group([item for found in stages.values() for item in found]),
+        {stage: _group(found) for stage, found in stages.items() if stage},
+        tuple(paths),
     )
 
 
-def _group(signatures: Sequence[int]) -> _Group:
-    found, counts = numpy.unique(numpy.array(signatures, dtype=numpy.int64), return_counts=True)
-    return _Group(found, counts.astype(numpy.float64))
+def _group(signatures: Sequence[tuple[int, float]]) -> _Group:
+    """From signatures and how often they run."""
+    numbers = numpy.array([number for number, _ in signatures], dtype=numpy.int64)
+    found, places = numpy.unique(numbers, return_inverse=True)
+    weights = numpy.bincount(places, weights=[weight for _, weight in signatures])
+    return _Group(found, weights.astype(numpy.float64))
 
 
 def _signature(
@@ -233,7 +245,8 @@ def _blocks(graph: LayerGraph, signatures: Sequence[int]) -> tuple[_Block, ...]:
             home[name] = home[last[own]]
         members[home[name]].append(signature)
         last[own] = name
-    return tuple(_Block(_group(found), tuple(sorted(need))) for found, need in zip(members, needs, strict=True))
+    groups = [_group([(signature, 1.0) for signature in found]) for found in members]
+    return tuple(_Block(group, tuple(sorted(need))) for group, need in zip(groups, needs, strict=True))
 
 
 # --- designs ----------------------------------------------------------------------------------------------------------
@@ -428,7 +441,9 @@ def _rows(setup: Setup, workloads: Sequence[_Compiled], found: Sequence[tuple[De
     kinds: list[tuple[str, str, int, dict[str, Any]]] = []
     for entry, workload in zip(setup.entries, workloads, strict=True):
         row = _sums(workload.whole, costs, designs, hertz)
-        row["critical_path_s"] = _critical_path(workload.blocks, costs.cycles) / hertz
+        row["critical_path_s"] = (
+            sum(_critical_path(blocks, costs.cycles) * times for blocks, times in workload.paths) / hertz
+        )
         whole.append(row)
         kinds.append((entry.name, "", workload.batch, row))
         for stage, group in workload.stages.items():

@@ -82,7 +82,7 @@ def evaluate(design: Design, setup: Setup, cache: Cache | None = None) -> Trial:
     for entry in setup.entries:
         try:
             found[entry.name] = simulate(
-                setup.workload(entry.name, design.batch),
+                setup.workloads[design.batch][entry.name],
                 arch,
                 setup.simulator,
                 dtype=setup.spec.dtype,
@@ -97,7 +97,7 @@ def evaluate(design: Design, setup: Setup, cache: Cache | None = None) -> Trial:
             reason = f"{entry.name}: {error}"
             problems, killed = _failures(arch, setup, design, store)
             return failed(design, reason, problems, KILLED if killed else "failed")
-    batches = {name: graph.batch for name, graph in setup.graphs[design.batch].items()}
+    batches = {name: found.batch for name, found in setup.workloads[design.batch].items()}
     return succeeded(design, setup.entries, found, batches, area_mm2(arch))
 
 
@@ -148,8 +148,7 @@ def _tasks(arch: Architecture | System, setup: Setup, batch: int | None) -> Iter
     for machine in system.architectures:
         bits = machine.bits if setup.spec.dtype is None else dict.fromkeys(ROLES, DTYPE_BITS[setup.spec.dtype])
         problems: dict[str, Problem] = {}
-        for entry in setup.entries:
-            graph = setup.graphs[batch][entry.name]
+        for graph in (part.graph for entry in setup.entries for part in setup.workloads[batch][entry.name].parts):
             if len(system.assignments) > 1:
                 own = as_run(_own_layers(graph, system, machine), bits)
             else:

@@ -98,7 +98,8 @@ def plan(
             refused += 1
             reason = reason or f"{design.label}: {error}"
     left = {key: job for key, job in jobs.items() if known.get(key, job.limit_s) is None}
-    graphs = [graph for found in setup.graphs.values() for graph in found.values()]
+    parts = (part for found in setup.workloads.values() for workload in found.values() for part in workload.parts)
+    graphs = [part.graph for part in parts]
     nests = [sum(len(layer.work) for layer in graph) for graph in graphs]
     scale = designs / len(looked) if looked else 0.0
     seconds_a_job: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmworkload import arch as architectures
 from mmworkload.arch import Architecture
@@ -18,24 +18,21 @@ from mmworkload.sweeping.conditions import NEED_ENERGY
 from mmworkload.sweeping.space import Space, require_paths
 from mmworkload.sweeping.spec import SweepSpec
 from mmworkload.sweeping.store import Store
-from mmworkload.sweeping.workloads import Entry, expand, load_graphs
+from mmworkload.sweeping.workloads import Entry, expand, load_workloads
 from mmworkload.system import System
 from mmworkload.system import parse as parse_system
-
-if TYPE_CHECKING:
-    from mmworkload.graph import LayerGraph
 
 
 @dataclass(frozen=True)
 class Setup:
     """A sweep that can run. ``simulator`` and ``estimator`` are never ``auto``: one answers for all designs, for what
-    two simulators say cannot be compared. ``graphs`` are by batch, then by name."""
+    two simulators say cannot be compared. ``workloads`` are by batch, then by name."""
 
     spec: SweepSpec
     space: Space
     bases: dict[str, Architecture | System]
     entries: tuple[Entry, ...]
-    graphs: dict[int | None, dict[str, LayerGraph]]
+    workloads: dict[int | None, dict[str, Workload]]
     simulator: str
     version: str
     estimator: str
@@ -55,9 +52,6 @@ class Setup:
     def state(self) -> dict[str, Any]:
         """What has to be the same when the sweep goes on."""
         return {"simulator": self.simulator, "version": self.version, "estimator": self.estimator}
-
-    def workload(self, name: str, batch: int | None) -> Workload:
-        return Workload.of(self.graphs[batch][name])
 
 
 def prepare(
@@ -93,8 +87,8 @@ def prepare(
     options = Options(effort=spec.effort, limit_s=spec.limit_s, extra=dict(spec.options))
     version = choose(simulator, _one(bases), options).version
     estimator = kept.get("estimator") or _estimator(spec)
-    graphs = {batch: load_graphs(names, batch, store.graphs, progress) for batch in spec.batches}
-    return Setup(spec, space, bases, entries, graphs, simulator, version, estimator, why)
+    workloads = {batch: load_workloads(names, batch, store.graphs, progress) for batch in spec.batches}
+    return Setup(spec, space, bases, entries, workloads, simulator, version, estimator, why)
 
 
 def with_spec(setup: Setup, **changes: Any) -> Setup:

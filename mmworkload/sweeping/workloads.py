@@ -1,17 +1,21 @@
-"""The workloads of a sweep: globs to names, and their graphs, which are kept with the sweep."""
+"""The workloads of a sweep: globs to names, and their graphs, which are kept with the sweep.
+
+A name of several graphs (a generation, a network with exits) is a workload of weighted parts.
+"""
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
 import importlib.util
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmworkload.errors import FormatError, MmworkloadError, UnknownNameError
 from mmworkload.files import write_atomic
-from mmworkload.graph import LayerGraph
+from mmworkload.graph import LayerGraph, Workload
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,14 @@ def expand(workloads: Mapping[str, float], where: str = "sweep") -> tuple[Entry,
 
 
 def _require_known(text: str, where: str) -> None:
+    from mmworkload.exits.settings import split_exits
     from mmworkload.models.names import families, split
     from mmworkload.sources import is_saved_graph
 
+    try:
+        text = split_exits(text)[0]
+    except MmworkloadError as error:
+        raise FormatError(f"{where}: workloads.{text}: {error}") from error
     base = split(text)[0]
     if is_saved_graph(text) or ":" in base or base.endswith(".py"):
         return
@@ -57,32 +66,44 @@ def _require_known(text: str, where: str) -> None:
         known = families()
         if family not in known:
             raise UnknownNameError("workload", family, known)
-        known[family].variant(variant, family)
+        if not known[family].generation(variant):
+            known[family].variant(variant, family)
     except MmworkloadError as error:
         raise FormatError(f"{where}: workloads.{text}: {error}") from error
 
 
-def load_graphs(
+def load_workloads(
     names: tuple[str, ...],
     batch: int | None,
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, LayerGraph]:
-    """Name to graph at ``batch``: from ``folder``, where a sweep keeps them, else traced and put there.
+) -> dict[str, Workload]:
+    """Name to workload at ``batch``: from ``folder``, where a sweep keeps them, else traced and put there.
 
-    A graph that is kept makes a sweep independent of later changes of the model. Raises MmworkloadError when a model
+    What is kept makes a sweep independent of later changes of the model. Raises MmworkloadError when a model
     cannot be traced, also without torch at another batch than its snapshot's.
     """
+    from mmworkload.sources import has_parts, load_workload
+
     found = {}
     for done, name in enumerate(names):
         progress(done, len(names))
         key = hashlib.sha256(f"{name} {batch}".encode()).hexdigest()[:12]
+        if has_parts(name, {}):
+            path = folder / f"{key}.json"
+            try:
+                found[name] = Workload.from_dict(json.loads(path.read_text()))
+            except (OSError, ValueError, FormatError):
+                found[name] = load_workload(name, (), True, {} if batch is None else {"batch": batch})
+                write_atomic(path, json.dumps(found[name].to_dict()))
+            continue
         path = folder / f"{key}.yaml"
         try:
-            found[name] = LayerGraph.load(path)
+            found[name] = Workload.of(LayerGraph.load(path))
         except FormatError:
-            found[name], text = _traced(name, batch)
-            write_atomic(path, text or found[name].to_text(path.suffix))
+            graph, text = _traced(name, batch)
+            found[name] = Workload.of(graph)
+            write_atomic(path, text or graph.to_text(path.suffix))
     progress(len(names), len(names))
     return found
 

@@ -15,11 +15,14 @@ from mmworkload.sources import (
     Arch,
     architecture,
     for_model,
+    has_parts,
+    has_stage,
     is_saved_graph,
     load_graph,
     load_workload,
     require_known,
     require_runnable,
+    snapshot,
     traced_model,
 )
 from mmworkload.system import System
@@ -28,6 +31,7 @@ from mmworkload.validating.device import describes
 from mmworkload.validating.report import Report, Study, report
 
 if TYPE_CHECKING:
+    from mmworkload.measuring.parts import Measurable
     from mmworkload.measuring.result import Measurement
     from mmworkload.simulating.result import Simulation
     from mmworkload.tracing import Traced
@@ -51,13 +55,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class Case:
-    """A workload on its way to a comparison: measured already, or with what is needed to do it."""
+    """A workload on its way to a comparison: measured already, or with what is needed to do it: a model with its trace,
+    or ``parts`` that can be measured."""
 
     workload: Workload
     measurements: tuple[Measurement, ...]
     model: str = ""
     traced: Traced | None = None
     how: Options = field(default_factory=lambda: Options())
+    parts: Measurable | None = None
 
     @property
     def dtype(self) -> str | None:
@@ -75,6 +81,10 @@ class Case:
     def measured(self, asked: Asked) -> Case:
         if self.measurements:
             return self
+        if self.parts is not None:
+            found = {item.name: item for item in self.parts.measure(device=asked.device, only=asked.only).parts}
+            own = tuple(found[part.name].result.measurement for part in self.workload.parts)
+            return replace(self, measurements=own)
         taken = verbs.measure(self.model, device=asked.device, only=asked.only, traced=self.traced, **self.how)
         return replace(self, measurements=(taken,))
 
@@ -103,6 +113,9 @@ def every(
     """See :func:`mmworkload.verbs.validate_all`."""
     if not models and not measurements:
         raise MmworkloadError("name a workload, or give measurements with --measured")
+    for arch in archs:
+        # A wrong name is told before anything is traced or measured.
+        architecture(arch, dtype=asked.how.get("dtype"))
     cases, others = _cases(models, measurements, graphs, asked)
     machines = [_machines(archs, case, asked) for case in cases]
     simulators = [name for name in asked.simulators if name != calibration.NAME]
@@ -177,6 +190,8 @@ def _calibrated(
 
 def _case(model: str | Workload, taken: Sequence[Measurement], asked: Asked, graphs: Graphs) -> Case:
     how = for_model(asked.how)[0]
+    if isinstance(model, str) and has_parts(model, how):
+        return _cases_of_parts(model, taken, asked, how)[0]
     if isinstance(model, Workload):
         if not taken:
             raise MmworkloadError(f"{model.name}: a workload of parts is compared with a measurement of each part")
@@ -184,14 +199,19 @@ def _case(model: str | Workload, taken: Sequence[Measurement], asked: Asked, gra
             raise MmworkloadError(
                 f"{model.name} has {len(model.parts)} parts and {len(taken)} measurements; give one for each part"
             )
-        return Case(load_workload(model, asked.only, asked.strict, how), _narrowed(model, taken, asked.only))
+        pairs = zip(model.parts, taken, strict=True)
+        kept = [(part, item) for part, item in pairs if has_stage(part.graph, asked.only)]
+        taken = [item for _, item in kept]
+        # Where no part has the stage, the error names those that there are.
+        some = replace(model, parts=tuple(part for part, _ in kept)) if kept else model
+        return Case(load_workload(some, asked.only, asked.strict, how), _narrowed(some, taken, asked.only))
     if not taken:
         require_runnable(model)
         traced = traced_model(model, how)
         graph = load_graph(traced.graph, {}, only=asked.only, strict=asked.strict)
         return Case(Workload.of(graph), (), model, traced, how)
     (measurement,) = taken
-    known = graphs.get((measurement.model, measurement.batch))
+    known = _at_hand(measurement, graphs, how)
     if known is None:
         how = {**how, "dtype": measurement.dtype}
         if how.get("batch") is None:
@@ -206,6 +226,46 @@ def _case(model: str | Workload, taken: Sequence[Measurement], asked: Asked, gra
         )
     part = Workload.of(known.only(asked.only))
     return Case(part, _narrowed(part, taken, asked.only))
+
+
+def _cases_of_parts(name: str, taken: Sequence[Measurement], asked: Asked, how: Options) -> list[Case]:
+    """Of a generation or a network with exits: one for each batch and number type that ``taken`` has its parts in, or
+    one that is still to be measured when it has none of them. MmworkloadError when some parts are missing."""
+    workload = load_workload(name, (), asked.strict, how) if taken else None
+    models = {part.graph.model for part in workload.parts} if workload else set()
+    own = [item for item in taken if item.model in models and how.get("batch") in (None, item.batch)]
+    if workload is None or not own:
+        from mmworkload.measuring.parts import measurable
+
+        parts = measurable(name, how)
+        return [Case(load_workload(parts.workload, asked.only, asked.strict, {}), (), name, parts=parts)]
+    found = []
+    for batch, dtype in dict.fromkeys((item.batch, item.dtype) for item in own):
+        first = workload.parts[0].graph
+        same = (batch, dtype) == (first.batch, first.dtype)
+        whole = workload if same else load_workload(name, (), asked.strict, {**how, "batch": batch, "dtype": dtype})
+        by_model = {item.model: item for item in own if (item.batch, item.dtype) == (batch, dtype)}
+        found.append(_case(whole, _by_part(whole, by_model), asked, {}))
+    return found
+
+
+def _by_part(workload: Workload, by_model: Mapping[str, Measurement]) -> list[Measurement]:
+    """The measurement of each part. MmworkloadError for parts without one."""
+    wanted = [part.graph.model for part in workload.parts]
+    missing = [name for name in dict.fromkeys(wanted) if name not in by_model]
+    if missing:
+        raise MmworkloadError(f"{workload.name}: no measurement of its parts {', '.join(missing)}")
+    return [by_model[name] for name in wanted]
+
+
+def _at_hand(taken: Measurement, graphs: Graphs, how: Options) -> LayerGraph | None:
+    """The graph of a measurement that needs no tracing: given, or recorded with the workload; else None."""
+    found = graphs.get((taken.model, taken.batch))
+    changed = any(how.get(option) for option in ("settings", "stages", "end_to_end"))
+    if found is not None or changed or taken.dtype != "float32":
+        return found
+    recorded = snapshot(taken.model)
+    return recorded if recorded is not None and recorded.batch == taken.batch else None
 
 
 def _narrowed(workload: Workload, taken: Sequence[Measurement], only: tuple[str, ...]) -> tuple[Measurement, ...]:
@@ -229,13 +289,16 @@ def _cases(
     used: set[int] = set()
     for model in names:
         if isinstance(model, Workload):
-            wanted = [part.graph.model for part in model.parts]
-            by_name = {item.model: item for item in measurements if item.model in wanted}
-            missing = [name for name in wanted if name not in by_name]
-            if missing:
-                raise MmworkloadError(f"{model.name}: no measurement of its parts {', '.join(missing)}")
-            found.append(_case(model, [by_name[name] for name in wanted], asked, graphs))
-            used |= {index for index, item in enumerate(measurements) if item.model in wanted}
+            parts = {part.graph.model for part in model.parts}
+            found.append(_case(model, _by_part(model, {item.model: item for item in measurements}), asked, graphs))
+            used |= {index for index, item in enumerate(measurements) if item.model in parts}
+            continue
+        how = for_model(asked.how)[0]
+        if has_parts(model, how):
+            own_cases = _cases_of_parts(model, measurements, asked, how)
+            found += own_cases
+            parts = {part.graph.model for case in own_cases for part in case.workload.parts}
+            used |= {index for index, item in enumerate(measurements) if item.model in parts}
             continue
         called = model if any(item.model == model for item in measurements) else _full_name(model)
         own = [index for index, item in enumerate(measurements) if item.model == called]
@@ -248,7 +311,7 @@ def _cases(
     others = []
     for index, item in enumerate(measurements):
         if index not in used:
-            graph = graphs.get((item.model, item.batch))
+            graph = _at_hand(item, graphs, {})
             others.append((graph or load_graph(item.model, {"batch": item.batch, "dtype": item.dtype}), item))
     return found, others
 

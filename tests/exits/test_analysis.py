@@ -155,8 +155,8 @@ def test_only_keeps_the_parts_that_have_the_stage() -> None:
         mmworkload.simulate(NAME, "eyeriss_like", simulator="roofline", cache=False, only=["nothing"])
 
 
-def test_a_network_with_exits_is_not_run() -> None:
-    with pytest.raises(MmworkloadError, match="take av-mnist/concat to run the network itself"):
+def test_a_network_with_exits_is_no_one_model() -> None:
+    with pytest.raises(MmworkloadError, match="Take av-mnist/concat, the network itself"):
         verbs.measure("av-mnist/concat+exits")
 
 
@@ -174,6 +174,25 @@ def test_the_command_prints_tables_and_json() -> None:
     assert [item["name"] for item in found["exits"]] == ["image/1", "image/2", "audio/1", "audio/2"]
     refused = CliRunner().invoke(app, ["exits", "av-mnist/concat+exitsp=1"])
     assert refused.exit_code == 2
+
+
+def test_simulators_are_compared_on_what_is_expected_of_all_segments() -> None:
+    from mmworkload.cli.app import app
+
+    arguments = ["simulate", NAME, "--arch", "eyeriss_like", "--simulator", "roofline,recorded", "--no-cache", "--json"]
+    found = json.loads(CliRunner().invoke(app, arguments).stdout)
+    assert found["macs"] == pytest.approx(4_543_898.26)
+    alone = mmworkload.simulate(NAME, "eyeriss_like", simulator="roofline", cache=False)
+    assert found["simulations"]["roofline"]["energy_j"] == pytest.approx(alone.energy_j)
+    assert {row["part"] for row in found["simulations"]["recorded"]["layers"]} == {row.part for row in alone.layers}
+
+
+def test_trace_says_that_it_gives_the_whole_network() -> None:
+    from mmworkload.cli.app import app
+
+    printed = CliRunner().invoke(app, ["trace", NAME, "--json"])
+    assert "every exit evaluated and none taken" in printed.stderr
+    assert json.loads(printed.stdout)["model"] == "av-mnist/concat+exits"
 
 
 def test_show_tells_stages_of_exits() -> None:

@@ -66,7 +66,7 @@ def test_a_design_costs_what_simulate_says(tmp_path: Path, sweep_file: SweepFile
     design = list(setup.space.designs())[5]
 
     arch = architecture_of(design, setup.bases, "law")
-    alone = {name: simulate(graph, arch, "slow", workers=1) for name, graph in setup.graphs[None].items()}
+    alone = {name: simulate(graph, arch, "slow", workers=1) for name, graph in setup.workloads[None].items()}
 
     row = results.trials.iloc[5]
     assert (row["design"], row["array.x"], row["levels.buffer.size_kib"]) == (design.id, 4, 32)
