@@ -13,6 +13,8 @@ pytest.importorskip("torch")
 from mmworkload.cli import app
 from mmworkload.measuring.folder import load
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("av-mnist/concat", "--limit-s", "3")
 
 

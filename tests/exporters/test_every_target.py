@@ -16,6 +16,8 @@ from mmworkload.graph import LayerGraph
 from mmworkload.models import families
 from mmworkload.tracing.snapshot import path_of, snapshots
 
+pytestmark = pytest.mark.slow
+
 TARGETS = sorted(exporters())
 FIRST = [f"{name}/{family.variants[0].name}" for name, family in families().items()]
 OTHERS = [name for name in snapshots() if name not in FIRST]
@@ -47,7 +49,6 @@ def test_every_mac_of_every_workload_is_expressed_in_every_target(name: str, tmp
     check_share(name, tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_mac_of_every_other_variant_is_expressed_in_every_target(name: str, tmp_path: Path) -> None:
     check_share(name, tmp_path)

@@ -29,6 +29,8 @@ from mmworkload.layer import Layer, Tensor, Work
 from mmworkload.problem import Problem, gemm
 from mmworkload.simulating.estimate import Options, check
 
+pytestmark = pytest.mark.slow
+
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "timeloop"
 # As run on the folder for real: the convolution of the recorded outputs, in 8 bits.
 CONV = Problem.parse(
@@ -407,7 +409,6 @@ def test_an_export_has_the_folder_as_it_is_and_runs(folder: Path, tools: Path, t
     assert (alone.returncode, alone.stderr) == (2, "timeloop-mapper alone cannot read this architecture\n")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(TimeloopSimulator().unavailable() is not None, reason="Timeloop is not installed")
 def test_the_real_tools_give_the_recorded_tables_and_accept_them(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -28,6 +28,8 @@ from mmworkload.simulating.cache import TIMEOUT, Failure
 from mmworkload.simulating.estimate import Job, Options
 from mmworkload.simulating.workers import WorkerPool
 
+pytestmark = pytest.mark.slow
+
 RECORDED = Path(__file__).parents[1] / "fixtures" / "timeloop"
 CONV = Problem.parse(
     "mac M=48 C=24 P=14 Q=14 R=3 S=3 | Inputs input 16 [C:24, P+R:14~1,1, Q+S:14~1,1] | "

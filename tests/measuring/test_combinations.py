@@ -19,6 +19,8 @@ from mmworkload.measuring.combinations import Combination, answers, measure_comb
 from mmworkload.measuring.folder import load, save
 from mmworkload.models import Model, resolve
 
+pytestmark = pytest.mark.slow
+
 # Seconds of a forward pass by batch: the throughput is highest at 8.
 SECONDS = {1: 1.0, 8: 2.0, 32: 16.0}
 

@@ -29,6 +29,8 @@ from mmworkload.measuring.counters import (  # noqa: E402
 from mmworkload.measuring.folder import Result  # noqa: E402
 from mmworkload.measuring.result import LayerTime, Measurement, Spread  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ncu"
 TABLE = (FIXTURES / "raw.csv").read_text()
 LISTED = {line.split()[0] for line in (FIXTURES / "query_metrics.txt").read_text().splitlines() if "__" in line}

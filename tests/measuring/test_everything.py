@@ -10,6 +10,8 @@ from mmworkload import models  # noqa: E402
 from mmworkload.errors import ModelError, UnknownNameError  # noqa: E402
 from mmworkload.measuring import LayerTime, Measurement, Spread, everything  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SECOND = Spread(1.0, 0.9, 1.1, 0.8, 1.2, 7)
 
 

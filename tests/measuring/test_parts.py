@@ -28,6 +28,8 @@ from mmworkload.sources import exit_network, has_parts, traced_model
 from mmworkload.workloads.codellama import generations, variants
 from mmworkload.workloads.codellama.sizes import Size
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text()
 QUICK: Any = {"warmup": 0, "repeats": 2, "limit_s": 0.5}
 # Image blocks end at an activation that is written in place; audio can be left after steps alone.

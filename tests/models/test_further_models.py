@@ -18,6 +18,8 @@ from mmworkload.models import resolve
 from mmworkload.tracing import trace_model
 from mmworkload.tracing.stages import assign
 
+pytestmark = pytest.mark.slow
+
 slow, full = pytest.mark.slow, pytest.mark.full
 
 
@@ -182,7 +184,6 @@ def test_a_model_of_one_modality_is_counted_exactly(
 # --- the stages of our own workloads --------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -12,6 +12,8 @@ from mmworkload.errors import MmworkloadError, UnknownNameError
 from mmworkload.models import resolve
 from mmworkload.tracing import trace_model
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_closed_network_sees_a_download(calls: list[str]) -> None:
     with pytest.raises(OSError, match="closed in this test"):

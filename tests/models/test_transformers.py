@@ -15,6 +15,8 @@ from mmworkload.models.sources.transformers.classes import choose
 from mmworkload.models.sources.transformers.configuration import read_configuration
 from mmworkload.tracing import trace_model
 
+pytestmark = pytest.mark.slow
+
 
 def inputs(model: Any, device: str = "meta") -> dict[str, torch.Tensor]:
     return dict(model.build(device).kwargs)

@@ -15,6 +15,8 @@ from mmworkload.reporting.sizes import Sizes, Totals
 from mmworkload.reporting.units import GAP, TIMES
 from mmworkload.reporting.zoo_page import page
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -156,7 +158,6 @@ def test_sizes_are_exact_and_by_stage(lines: list[str]) -> None:
     assert row(lines, "`joint`", params) == ["`joint`", "300", "200", "", "120"]
 
 
-@pytest.mark.slow
 def test_the_page_is_written_without_torch(fresh: str, tmp_path: Path) -> None:
     target = tmp_path / "workloads.md"
     program = (

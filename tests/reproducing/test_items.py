@@ -27,6 +27,8 @@ from mmworkload.reproducing.sources import launches
 from mmworkload.reproducing.tables import item_markdown, item_tables
 from mmworkload.tracing.snapshot import path_of
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PUSH, LATE = "mujoco-push/transformer", "mujoco-push/late"
 # What the snapshots are enough for.
@@ -172,7 +174,6 @@ def test_levers_take_off_what_is_stored() -> None:
     assert table.ours[1].value == found["all: int4, int8, LayerSkip"]["fewer bytes"]
 
 
-@pytest.mark.slow
 def test_another_batch_is_traced_and_the_snapshots_is_not() -> None:
     pytest.importorskip("torch")
     shared = Sources()

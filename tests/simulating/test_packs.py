@@ -28,6 +28,8 @@ from mmworkload.simulating.choice import simulators
 from mmworkload.simulating.engine import simulate
 from mmworkload.simulating.estimate import Options
 
+pytestmark = pytest.mark.slow
+
 # The fake simulator's answer for 240 and 280 MACs on the small architecture is above all floors.
 OPTIONS = Options(limit_s=20.0, extra={"cycles": "90"})
 

@@ -19,6 +19,7 @@ from mmworkload.simulating.estimate import Estimate, Job
 from mmworkload.simulating.workers import WorkerPool, _Worker, available_cores
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("fake_simulator"),
     pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
 ]

@@ -65,7 +65,7 @@ def quiet(tmp_path: Path, file: Path) -> pandas.DataFrame:
     return final(tmp_path / "quiet")
 
 
-@pytest.mark.parametrize("method", ["grid", "random"])
+@pytest.mark.parametrize("method", ["grid", pytest.param("random", marks=pytest.mark.full)])
 def test_a_driver_that_is_killed_again_and_again_loses_nothing(
     tmp_path: Path, sweep_file: SweepFile, command: Command, method: str
 ) -> None:
@@ -129,7 +129,7 @@ def test_two_drivers_at_once_one_runs_and_one_says_so(tmp_path: Path, sweep_file
     pandas.testing.assert_frame_equal(final(tmp_path / "out"), quiet(tmp_path, file))
 
 
-@pytest.mark.parametrize("method", ["tpe", "nsga2"])
+@pytest.mark.parametrize("method", ["tpe", pytest.param("nsga2", marks=pytest.mark.full)])
 def test_a_search_that_is_killed_loses_no_trial_and_runs_none_again(
     tmp_path: Path, sweep_file: SweepFile, command: Command, method: str
 ) -> None:
@@ -246,6 +246,7 @@ def test_pool_and_dask_give_the_same_table_also_when_a_worker_is_killed(
     pandas.testing.assert_frame_equal(final(tmp_path / "out"), expected)
 
 
+@pytest.mark.full
 def test_a_scheduler_that_is_killed_ends_the_run_with_a_message_and_it_goes_on(
     tmp_path: Path, sweep_file: SweepFile, slow_simulator: Path
 ) -> None:

@@ -25,6 +25,8 @@ from mmworkload.sweeping.store import Store
 from mmworkload.sweeping.workloads import expand
 from mmworkload.tracing.snapshot import path_of
 
+pytestmark = pytest.mark.slow
+
 SweepFile = Callable[..., Path]
 FIGURES = ("cycles", "latency_s", "critical_path_s", "energy_j", "dram_bytes", "utilization")
 

@@ -26,7 +26,7 @@ from mmworkload.sweeping.spec import read
 from mmworkload.sweeping.store import FullDiskError, Store
 
 SweepFile = Callable[..., Path]
-pytestmark = pytest.mark.usefixtures("slow_simulator")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slow_simulator")]
 
 
 def final(folder: Path) -> pandas.DataFrame:

@@ -14,6 +14,8 @@ from mmworkload.sweeping.results import Results, pareto_front
 from mmworkload.sweeping.running import resume, run
 
 pytest.importorskip("optuna")
+
+pytestmark = pytest.mark.slow
 SweepFile = Callable[..., Path]
 
 
@@ -45,7 +47,6 @@ def hypervolume(points: numpy.ndarray[Any, Any], worst: numpy.ndarray[Any, Any])
     return area
 
 
-@pytest.mark.slow
 def test_nsga2_finds_most_of_the_front_with_half_the_evaluations(tmp_path: Path, sweep_file: SweepFile) -> None:
     goals = ["area_mm2", "latency_s"]
     grid = searched(tmp_path, sweep_file, "grid", method="grid").trials[goals].to_numpy()
@@ -63,7 +64,6 @@ def test_a_small_space_is_searched_to_its_end_and_no_further(tmp_path: Path, swe
     assert sorted(Results(tmp_path / "out").trials["array.x"]) == [1, 2, 3]
 
 
-@pytest.mark.slow
 def test_constraints_steer_the_search(tmp_path: Path, sweep_file: SweepFile) -> None:
     arch = {
         "base": str(tmp_path / "small.yaml"),

@@ -23,7 +23,7 @@ from mmworkload.tracing import Traced, trace_model
 from mmworkload.tracing.program import make_fake
 from mmworkload.tracing.recorder import Modules, input_names, record
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
 
 X = torch.randn(4, 6)
 SEQUENCE = torch.randn(2, 4, 6)

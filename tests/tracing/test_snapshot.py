@@ -16,6 +16,8 @@ from mmworkload.graph import LayerGraph
 from mmworkload.models import families
 from mmworkload.tracing.snapshot import path_of, write_all
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"{family}/{variant.name}" for family, item in families().items() for variant in item.variants]
 
 

@@ -13,6 +13,8 @@ from mmworkload.errors import MmworkloadError
 from mmworkload.measuring.parts import MeasuredParts
 from mmworkload.packs.measured import collect
 
+pytestmark = pytest.mark.slow
+
 NETWORK = """
 import torch
 from torch import nn

@@ -15,6 +15,8 @@ from mmworkload.graph import LayerGraph
 from mmworkload.models import families, resolve
 from mmworkload.tracing import Traced, trace_model
 
+pytestmark = pytest.mark.slow
+
 FAMILY = families()["across-stack"]
 NAMES = [variant.name for variant in FAMILY.variants]
 
@@ -386,7 +388,6 @@ def test_the_traced_outputs_have_the_shapes_of_a_real_forward(name: str) -> None
         assert real["labels"].min() >= 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_network_runs_at_its_own_size(name: str) -> None:
     built = resolve(f"across-stack/{name}").build("cpu")

@@ -267,7 +267,6 @@ def test_a_real_forward_gives_what_was_traced(family: str, name: str) -> None:
     assert torch.isfinite(real).all()
 
 
-@pytest.mark.slow
 def test_the_sequences_of_mult_may_differ_in_length() -> None:
     lengths = {"frames": 7, "steps": 20, "tokens": 12}
     graph = trace_model(resolve("cmu-mosei/transformer", settings={**lengths, "image_size": 64})).graph

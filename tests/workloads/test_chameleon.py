@@ -21,6 +21,8 @@ from mmworkload.workloads.chameleon import vq
 from mmworkload.workloads.chameleon.networks import IMAGE_WORDS, Builder, chameleon
 from mmworkload.workloads.chameleon.sizes import SIZES, Size
 
+pytestmark = pytest.mark.slow
+
 SMALL = {post: Size(32, 48, 2, 4, 2 if post else 4, post, vocabulary=8704, positions=64) for post in (False, True)}
 
 
@@ -169,7 +171,6 @@ def test_the_image_tokenizer_has_the_macs_of_its_layer_list() -> None:
     assert traced("chameleon/image-decoder").total_macs == up + conv(512, 128, 3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "params"), [("7b", 7_043_090_432), ("34b", 34_323_732_480)])
 def test_the_whole_models_have_the_published_parameters(name: str, params: int) -> None:
     graph = traced(f"chameleon/{name}-decode")

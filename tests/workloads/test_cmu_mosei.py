@@ -126,7 +126,6 @@ def test_the_work_of_the_encoders_is_proportional_to_the_steps(steps: int) -> No
     assert found["head"] == TOTALS["concat-mmbench"]["head"]
 
 
-@pytest.mark.slow
 def test_frames_and_tokens_are_set_apart() -> None:
     found = totals(graph("vision?frames=3"))
     assert found["encoder/vision"] == add((3 * FRAME[0], FRAME[1]), gru(2048, 70, 3))
@@ -231,7 +230,6 @@ def test_end_to_end_on_the_cpu() -> None:
         assert built.module(**built.kwargs).shape == (2, 1)
 
 
-@pytest.mark.slow
 def test_the_whole_paper_s_build_end_to_end_on_the_cpu() -> None:
     model = resolve("cmu-mosei/concat?frames=2&steps=4&tokens=5&image_size=32&end-to-end", batch=2)
     built = model.build("cpu")

@@ -33,6 +33,8 @@ from mmworkload.tracing import trace_model
 from mmworkload.workloads.codellama.networks import Builder, llama
 from mmworkload.workloads.codellama.sizes import SIZES, Size
 
+pytestmark = pytest.mark.slow
+
 # Three blocks of four heads, two of which share a key head.
 SMALL = Size(64, 96, 3, 4, 2, 50, 64)
 
@@ -219,7 +221,6 @@ def test_every_layer_has_a_category_of_the_paper() -> None:
     assert "model.layers.0.mlp.act_fn" in groups["Misc"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "params", "gigas"), [("7b", 6_738_546_688, 7040.6), ("34b", 33_743_970_304, 35109.2)])
 def test_the_whole_models_have_the_published_parameters(name: str, params: int, gigas: float) -> None:
     graph = traced(f"codellama/{name}-prefill?logits=all")
@@ -232,7 +233,6 @@ def test_the_whole_models_have_the_published_parameters(name: str, params: int, 
     assert step.total_macs == macs(SIZES[name], SIZES[name].layers, 1, 1025, 1)
 
 
-@pytest.mark.slow
 def test_the_largest_model_is_traced_in_less_than_a_gigabyte_and_a_half() -> None:
     # In a process of its own, and by VmHWM: ru_maxrss starts at that of the process forked from, even after exec.
     code = "import mmworkload; mmworkload.trace('codellama/34b-decode'); print(open('/proc/self/status').read())"

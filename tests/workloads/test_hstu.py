@@ -15,6 +15,8 @@ from mmworkload.tracing import trace_model
 from mmworkload.workloads.hstu.networks import Bias, PointwiseAttention, Ranking, Retrieval
 from mmworkload.workloads.hstu.sizes import DLRM, RESEARCH, Size
 
+pytestmark = pytest.mark.slow
+
 SMALL = Size(12, 2, 3, 4, 2, 6, 20)
 RANKED = Size(12, 2, 3, 4, 2, 6, 20, True, False, 8, 5)
 

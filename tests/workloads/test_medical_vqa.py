@@ -245,7 +245,6 @@ def test_a_dropped_modality_leaves_its_place_in_the_fusion(name: str, drop: str)
     assert part.stages["fusion"].macs == whole.stages["fusion"].macs
 
 
-@pytest.mark.slow
 def test_without_image_or_question_the_public_code_gives_what_zeros_give() -> None:
     # An odd number of columns in the last maps: 72 / 32 rounded up.
     for drop, shape in (("image", (2, 2048, 3, 3)), ("text", (2, 1024))):

@@ -15,6 +15,8 @@ from mmworkload.models import families, resolve
 from mmworkload.tracing import trace_model
 from mmworkload.workloads.mm_imdb import networks
 
+pytestmark = pytest.mark.slow
+
 Total = tuple[int, int]
 FAMILY = families()["mm-imdb"]
 
@@ -218,7 +220,6 @@ def test_the_traced_output_has_the_shape_of_a_real_forward(name: str) -> None:
     assert torch.isfinite(result).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["concat?tokens=8&image_size=32", "early?tokens=8&image_size=32", "image?image_size=32"]
 )

@@ -15,6 +15,8 @@ from mmworkload.graph import LayerGraph
 from mmworkload.models import families, resolve
 from mmworkload.tracing import Traced, trace_model
 
+pytestmark = pytest.mark.slow
+
 FAMILY = families()["mujoco-push"]
 STEPS = 16
 

@@ -88,7 +88,6 @@ def test_the_paper_s_build_is_the_default_and_the_code_s_has_no_stand_in_for_ope
     assert "OpenFace" not in stand_ins["concat-mmbench"]
 
 
-@pytest.mark.slow
 def test_the_batch_scales_macs_and_leaves_parameters() -> None:
     found = totals(graph("concat?frames=2&tokens=15", 3))
     assert found["encoder/vision"] == (3 * 2 * RESNET50[0], RESNET50[1])
@@ -96,7 +95,6 @@ def test_the_batch_scales_macs_and_leaves_parameters() -> None:
     assert found["head"] == (3 * HEAD[0], HEAD[1])
 
 
-@pytest.mark.slow
 def test_the_sample_of_the_public_code_has_96_frames() -> None:
     assert totals(graph("concat-mmbench?frames=96&drop=text"))["encoder/vision"] == frames(96, RESNET152)
 
@@ -180,8 +178,9 @@ def test_end_to_end_on_the_cpu() -> None:
     assert torch.isfinite(out).all()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["concat-mmbench?tokens=5", "transformer?frames=2&steps=4&tokens=5"])
+@pytest.mark.parametrize(
+    "name", ["concat-mmbench?tokens=5", pytest.param("transformer?frames=2&steps=4&tokens=5", marks=pytest.mark.full)]
+)
 def test_all_modalities_end_to_end_on_the_cpu(name: str) -> None:
     model = resolve(f"mustard/{name}&image_size=32&end-to-end", batch=2)
     built = model.build("cpu")

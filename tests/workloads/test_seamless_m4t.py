@@ -20,6 +20,8 @@ from mmworkload.tracing import trace_model
 from mmworkload.workloads.seamless_m4t import encoded_length, networks
 from mmworkload.workloads.seamless_m4t.networks import seamless
 
+pytestmark = pytest.mark.slow
+
 HEADS, WIDTH, LAYERS = 4, 32, 2
 SMALL: dict[str, Any] = {
     "hidden_size": WIDTH, "vocab_size": 60, "t2u_vocab_size": 40, "max_position_embeddings": 64,

@@ -278,7 +278,6 @@ def test_the_public_codes_totals() -> None:
     }
 
 
-@pytest.mark.slow
 def test_both_cuts_are_of_one_network() -> None:
     natural, mmbench = graph(small("regnets"), 2), graph(small("transformer-mmbench"), 2)
     assert [layer.name for layer in natural] == [layer.name for layer in mmbench]

@@ -16,6 +16,8 @@ from mmworkload.models import families, resolve
 from mmworkload.tracing import trace_model
 from mmworkload.workloads.vision_touch import networks
 
+pytestmark = pytest.mark.slow
+
 Total = tuple[int, int]
 FAMILY = families()["vision-touch"]
 
