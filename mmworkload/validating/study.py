@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from mmworkload.arch import Architecture
 from mmworkload.errors import MmworkloadError, UnknownNameError
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.models.names import Options
+from mmworkload.reporting.units import plural
 from mmworkload.sources import (
     Arch,
     architecture,
@@ -116,6 +118,15 @@ def every(
     for arch in archs:
         # A wrong name is told before anything is traced or measured.
         architecture(arch, dtype=asked.how.get("dtype"))
+    unanswered: dict[str, None] = {}
+    if importlib.util.find_spec("torch") is None:
+        known = [item for item in measurements if _at_hand(item, graphs, asked.how) is not None]
+        if known and len(known) < len(measurements):
+            unanswered[
+                f"{plural(len(measurements) - len(known), 'measurement')} whose graphs have to be traced (another batch than the"
+                " recorded one): pip install 'mmworkload[trace]'"
+            ] = None
+            measurements = known
     cases, others = _cases(models, measurements, graphs, asked)
     machines = [_machines(archs, case, asked) for case in cases]
     simulators = [name for name in asked.simulators if name != calibration.NAME]
@@ -129,7 +140,6 @@ def every(
             progress(done, steps)
 
     reports: list[list[Report]] = []
-    unanswered: dict[str, None] = {}
     # The closed form on each case's own device, which the calibration corrects.
     bases: dict[int, tuple[Architecture, Simulation]] = {}
     for index, case in enumerate(cases):

@@ -14,7 +14,7 @@ from mmworkload import arch as architectures
 from mmworkload import verbs
 from mmworkload.cli.validating import split_archs
 from mmworkload.errors import MmworkloadError, UnknownNameError
-from mmworkload.graph import Part, Workload
+from mmworkload.graph import LayerGraph, Part, Workload
 from mmworkload.measuring.result import Spread
 from mmworkload.simulating.concurrency import concurrency
 from mmworkload.simulating.engine import simulate
@@ -245,3 +245,21 @@ def test_lanes_end_with_the_critical_path(cases: Any, device: Any) -> None:
     # A chain: y begins where x ends.
     assert found.busy["y"][0][0] == pytest.approx(found.busy["x"][-1][1])
     assert concurrency([]) is None
+
+
+def test_without_torch_measurements_at_recorded_batches_are_compared(
+    measured: Any, device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmworkload.tracing.snapshot import path_of
+    from mmworkload.validating import study as module
+
+    path = path_of("av-mnist/concat")
+    assert path is not None
+    graph = LayerGraph.load(path)
+    taken = measured(graph, {layer.name: 1e-3 for layer in graph})
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    found = verbs.validate_all(
+        ["av-mnist/concat"], [device], simulators=("roofline",), measurements=[taken, replace(taken, batch=7)]
+    )
+    assert [item.validation.batch for item in found.reports] == [graph.batch]
+    assert "1 measurement whose graphs have to be traced" in found.unanswered[0]
