@@ -123,8 +123,8 @@ def every(
         known = [item for item in measurements if _at_hand(item, graphs, asked.how) is not None]
         if known and len(known) < len(measurements):
             unanswered[
-                f"{plural(len(measurements) - len(known), 'measurement')} whose graphs have to be traced (another batch than the"
-                " recorded one): pip install 'mmworkload[trace]'"
+                f"{plural(len(measurements) - len(known), 'measurement')} whose graphs have to be traced (another batch"
+                " than the recorded one): pip install 'mmworkload[trace]'"
             ] = None
             measurements = known
     cases, others = _cases(models, measurements, graphs, asked)

@@ -61,27 +61,38 @@ def study_tables(study: Study, *, all_layers: bool = False) -> list[RenderableTy
 
 
 def _comparisons(study: Study) -> RenderableType:
+    # Eighty columns have room for one of them: tau where all batches are the same.
+    by_batch = len({item.validation.batch for item in study.reports}) > 1
     rows: list[list[Cell]] = []
     for item in study.reports:
         v = item.validation
         rows.append(
             [
                 Name(v.model),
-                str(v.batch),
                 Name(v.arch),
                 v.simulator,
+                str(v.batch) if by_batch else coefficient(v.large_layers.kendall),
                 coefficient(v.large_layers.spearman),
-                coefficient(v.large_layers.kendall),
                 share(v.stage_distance),
                 share(v.errors[0].median),
                 share(v.stage_errors.median),
                 times(v.end_to_end_ratio) if v.same_device else "",
             ]
         )
-    columns = ["<workload", ">batch", "<on", "<by", ">rho", ">tau", ">shares", ">layer", ">stage", ">sum"]
+    columns = [
+        "<workload",
+        "<on",
+        "<by",
+        ">batch" if by_batch else ">tau",
+        ">rho",
+        ">shares",
+        ">layer",
+        ">stage",
+        ">sum",
+    ]
     return section(
         "How far the models are",
-        table(columns, rows, tight=True),
+        table([*columns, ">shares", ">layer", ">stage", ">sum"], rows, tight=True),
         "Over layers with at least 1 % of the measured time. shares: half the sum of the differences between the"
         " stages' shares. layer, stage: median errors, of seconds on the measured device and of shares on another"
         " architecture. sum: of all layers, simulated over measured seconds.",
