@@ -79,17 +79,7 @@ def _comparisons(study: Study) -> RenderableType:
                 times(v.end_to_end_ratio) if v.same_device else "",
             ]
         )
-    columns = [
-        "<workload",
-        "<on",
-        "<by",
-        ">batch" if by_batch else ">tau",
-        ">rho",
-        ">shares",
-        ">layer",
-        ">stage",
-        ">sum",
-    ]
+    columns = ["<workload", "<on", "<by", ">batch" if by_batch else ">tau", ">rho"]
     return section(
         "How far the models are",
         table([*columns, ">shares", ">layer", ">stage", ">sum"], rows, tight=True),
