@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import SimulationError
-from mmworkload.packs.pack import Pack, Row
+from mmworkload.packs.pack import Pack
 from mmworkload.packs.shelf import files, packs
 from mmworkload.problem import Problem
 from mmworkload.simulating.choice import simulators
@@ -43,16 +44,10 @@ class Recorded:
 
         Raises NotRecordedError when none has, SimulationError when the simulator cannot express the problem.
         """
-        known = simulators()
-        for pack in packs():
-            if arch.key not in pack.arch_keys or pack.simulator not in known:
-                continue
-            job = replace(known[pack.simulator].prepare(problem, arch, options), version=pack.version)
-            row = pack.by_key.get(job.key)
-            if row is not None:
-                _require_same(row, problem, pack)
-                return replace(job, options={"key": job.key})
-        raise NotRecordedError(f"no results are recorded for {problem} on {arch.label} at effort {options.effort}")
+        found = find(packs(), problem, arch, options)
+        if found is None:
+            raise NotRecordedError(f"no results are recorded for {problem} on {arch.label} at effort {options.effort}")
+        return replace(found, options={"key": found.key})
 
     def run(self, job: Job, directory: Path) -> Estimate:
         """The recorded answer."""
@@ -63,10 +58,28 @@ class Recorded:
         raise NotRecordedError(f"no results are recorded under {job.options['key']}")
 
 
-def _require_same(row: Row, problem: Problem, pack: Pack) -> None:
-    """SimulationError when a row is filed under the key of another problem."""
-    if row.problem != str(problem):
-        raise SimulationError(f"{pack.label}: the row {row.key[:16]} is of {row.problem}, not of {problem}")
+def find(shelf: Iterable[Pack], problem: Problem, arch: Architecture, options: Options) -> Job | None:
+    """The job that a pack of ``shelf`` answers, in that pack's version; None when none does.
+
+    Problems that the simulator is told in the same words share a row. Raises SimulationError when the simulator cannot
+    express the problem, and when a row is filed under the key of another one.
+    """
+    known = simulators()
+    for pack in shelf:
+        if arch.key not in pack.arch_keys or pack.simulator not in known:
+            continue
+
+        def job_of(asked: Problem, pack: Pack = pack) -> Job:
+            return replace(known[pack.simulator].prepare(asked, arch, options), version=pack.version)
+
+        job = job_of(problem)
+        row = pack.by_key.get(job.key)
+        if row is None:
+            continue
+        if row.problem != str(problem) and job_of(Problem.parse(row.problem)).key != job.key:
+            raise SimulationError(f"{pack.label}: the row {row.key[:16]} is of {row.problem}, not of {problem}")
+        return job
+    return None
 
 
 SIMULATOR = Recorded()

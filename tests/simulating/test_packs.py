@@ -226,3 +226,28 @@ def test_every_recorded_row_counts_its_problems_macs() -> None:
         for row in pack.rows:
             assert Problem.parse(row.problem).macs == row.macs
             assert set(json.loads(row.energy_j)) >= {"mac", "leakage"}
+
+
+def test_the_packs_answer_the_whole_zoo_on_eyeriss_like() -> None:
+    from mmworkload import arch as architectures
+    from mmworkload.packs.shelf import packs
+    from mmworkload.tracing.snapshot import snapshots
+
+    graphs = [LayerGraph.load(path) for path in snapshots().values()]
+    found = list(coverage(graphs, [architectures.load("eyeriss_like")], packs()))
+    assert len(found) == len(graphs) >= 144
+    assert [item.model for item in found if item.recorded != item.problems] == []
+
+
+def test_problems_that_the_simulator_is_told_in_the_same_words_share_a_row() -> None:
+    from mmworkload import arch as architectures
+    from mmworkload.problem import gemm
+
+    weights = gemm(1, 1024, 512)
+    second = replace(weights, operands=tuple(
+        replace(item, role="input") if item.role == "weight" else item for item in weights.operands
+    ))  # fmt: skip
+    design = architectures.load("eyeriss_like")
+    asked = [item.with_bits(design.bits).canonical() for item in (weights, second)]
+    keys = [simulators()["recorded"].prepare(item, design, Options()).options["key"] for item in asked]
+    assert keys[0] == keys[1]
