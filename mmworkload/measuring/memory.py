@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import MmworkloadError
+from mmworkload.reporting.units import binary
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +32,8 @@ def require_room(graph: LayerGraph, device: torch.device) -> None:
     has = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else memory_bytes()
     if needed > has:
         raise MmworkloadError(
-            f"{graph.model} at batch {graph.batch}: its weights and inputs in {graph.dtype} take {needed / 2**30:.3g}"
-            f" GiB, and {device} has {has / 2**30:.3g} GiB. Give a smaller --batch or a narrower --dtype."
+            f"{graph.model} at batch {graph.batch}: its weights and inputs in {graph.dtype} take {binary(needed)},"
+            f" and {device} has {binary(has)}. Give a smaller --batch or a narrower --dtype."
         )
 
 

@@ -53,5 +53,14 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def binary(size: int) -> str:
+    """Bytes in the units of memory: ``12 B``, ``1.5 KiB``, ``80 GiB``."""
+    value, units = float(size), iter(("B", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while value >= 1024 and unit != "TiB":
+        value, unit = value / 1024, next(units)
+    return f"{value:.4g} {unit}"
+
+
 def _join(number: str, unit: str) -> str:
     return f"{number} {unit}" if unit else number

@@ -16,6 +16,7 @@ from itertools import accumulate
 from mmworkload.arch import Architecture
 from mmworkload.graph import LayerGraph
 from mmworkload.layer import Tensor
+from mmworkload.reporting.units import binary
 from mmworkload.simulating.rollup import stored_bits
 
 GIB = 2**30
@@ -76,10 +77,10 @@ class Fit:
         return None if self.capacity_bytes is None else self.need_bytes <= self.capacity_bytes
 
     def __str__(self) -> str:
-        need = f"{self.need_bytes / GIB:.3g} GiB"
+        need = binary(self.need_bytes)
         if self.capacity_bytes is None or self.share is None:
             return f"{need} of a memory of unknown size"
-        text = f"{need} of {self.capacity_bytes / GIB:.4g} GiB ({self.share:.1%})"
+        text = f"{need} of {binary(self.capacity_bytes)} ({self.share:.1%})"
         if not self.fits:
             text += ", does not fit"
             if self.largest_batch is not None:

@@ -91,7 +91,7 @@ def test_what_cannot_be_held_is_refused_before_it_is_built(folder, tmp_path, mon
     assert everything.main(["--device", "cpu", "-o", str(tmp_path), *names]) == 2
     (row,) = table(folder)
     assert "its weights and inputs in float32 take" in row["status"]
-    assert "cpu has 1.86e-05 GiB" in row["status"]
+    assert "cpu has 19.53 KiB" in row["status"]
 
 
 def test_patterns_choose_and_an_unknown_one_is_refused():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmworkload.reporting.units import coefficient, plural, share, si, times
+from mmworkload.reporting.units import binary, coefficient, plural, share, si, times
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,10 @@ def test_coefficient_and_plural() -> None:
     assert coefficient(None) == "\N{EN DASH}"
     assert plural(1, "layer") == "1 layer"
     assert plural(1200, "layer") == "1,200 layers"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (80 * 2**30, "80 GiB"), (2**52, "4096 TiB")]
+)
+def test_memory_is_in_binary_units(size: int, text: str) -> None:
+    assert binary(size) == text

@@ -151,7 +151,7 @@ def test_a_batch_that_no_longer_fits_is_seen(spec: dict[str, Any]) -> None:
     assert (found.fits, found.share, found.largest_batch) == (False, 1.5, 48)
     text = "6 GiB of 4 GiB (150.0%), does not fit (largest batch that does: 48)"
     assert str(found) == f"{text}; the host's share of this memory is unknown"
-    assert str(fits(NEED, with_memory(spec, 0.5))) == "6 GiB of 0.5 GiB (1200.0%), does not fit at any batch"
+    assert str(fits(NEED, with_memory(spec, 0.5))) == "6 GiB of 512 MiB (1200.0%), does not fit at any batch"
 
 
 def test_without_a_capacity_nothing_is_claimed(spec: dict[str, Any]) -> None:
