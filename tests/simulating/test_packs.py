@@ -228,13 +228,14 @@ def test_every_recorded_row_counts_its_problems_macs() -> None:
             assert set(json.loads(row.energy_j)) >= {"mac", "leakage"}
 
 
-def test_the_packs_answer_the_whole_zoo_on_eyeriss_like() -> None:
+@pytest.mark.parametrize("arch", ["eyeriss_like", "simple_weight_stationary"])
+def test_the_packs_answer_the_whole_zoo(arch: str) -> None:
     from mmworkload import arch as architectures
     from mmworkload.packs.shelf import packs
     from mmworkload.tracing.snapshot import snapshots
 
     graphs = [LayerGraph.load(path) for path in snapshots().values()]
-    found = list(coverage(graphs, [architectures.load("eyeriss_like")], packs()))
+    found = list(coverage(graphs, [architectures.load(arch)], packs()))
     assert len(found) == len(graphs) >= 144
     assert [item.model for item in found if item.recorded != item.problems] == []
 
