@@ -31,9 +31,11 @@ class Sources:
     """``measured`` are results; ``arch`` replaces the paper's GPU in what is modelled and judges what is measured."""
 
     def __init__(self, measured: Iterable[str | Path | Result] = (), arch: str | None = None) -> None:
-        from mmworkload.measuring.folder import load
+        from mmworkload.packs.measured import collect
 
-        self.measured = [load(item) if isinstance(item, str | Path) else item for item in measured]
+        self.measured: list[Result] = []
+        for item in measured:
+            self.measured += collect([item]) if isinstance(item, str | Path) else [item]
         self.arch = arch
         self._graphs: dict[tuple[Any, ...], LayerGraph] = {}
         self._simulations: dict[tuple[int, str], tuple[LayerGraph, Simulation]] = {}
@@ -99,14 +101,16 @@ def measured(
     ``columns`` are those of the view that are shown; ``ours`` gets all of them, with model and batch. ``counters``:
     without hardware counters there is nothing to show.
     """
-    from mmworkload.analyzing import COLUMNS, analyze, find
+    from mmworkload.analyzing import COLUMNS, Taken, analyze, find
 
     advice = f"mmworkload measure {names[0]} --device cuda{' --counters' if counters else ''} -o FOLDER"
 
     def make(sources: Sources) -> Iterable[Table]:
-        found = [item for item in sources.measured if item.measurement.model in names]
+        own = [item for item in sources.measured if item.measurement.model in names]
+        # A pack has no kernels.
+        found = [item for item in own if all(map(Taken(item).has, find(view).needs))]
         if not found:
-            raise UnavailableError(f"a result of {' or '.join(names)}: {advice}")
+            raise UnavailableError(f"a result folder of {' or '.join(names)}: {advice}")
         frame = analyze(view, found, arch=sources.arch)
         on = devices(found)
         if len(found) == 1:
