@@ -152,7 +152,9 @@ def _is_result(path: Path) -> bool:
         return (path / MEASUREMENT).is_file()
     if (path.parent / MEASUREMENT).is_file():
         return False
-    return path.suffix == SUFFIX or (path.suffix == ".json" and _is_measurement(path))
+    if path.suffix == SUFFIX:
+        return "measurements" in parquet.about(path)
+    return path.suffix == ".json" and _is_measurement(path)
 
 
 def _is_measurement(path: Path) -> bool:

@@ -30,6 +30,18 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, K
     write_atomic(path, buffer.getvalue())
 
 
+def about(path: Path) -> dict[str, Any]:
+    """The description in a file's metadata; empty for any other Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        text = (pyarrow.parquet.read_schema(path).metadata or {}).get(_META)
+    except (OSError, pyarrow.ArrowInvalid):
+        return {}
+    return dict(json.loads(text)) if text else {}
+
+
 def read(path: Path, made: Callable[[list[dict[str, Any]], dict[str, Any]], T], *, what: str, schema: int) -> T:
     """What ``made`` makes of rows and description. FormatError for a file that is not ``what`` in this ``schema``."""
     import pyarrow

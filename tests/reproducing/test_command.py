@@ -36,13 +36,13 @@ def test_an_item_shows_the_paper_and_ours() -> None:
 
     assert re.search(rf"8\.68{TIMES} +8\.86{TIMES}  modelled: kernels at least,\n", text)
     assert "Why it differs" in text
-    assert "Not shown\n- measured: a result of mujoco-push/transformer or mujoco-push/late" in text
+    assert "Not shown\n- measured: a result folder of mujoco-push/transformer or mujoco-push/late" in text
 
 
 def test_an_unknown_item_is_exit_code_2() -> None:
     assert "unknown item 'D44'. Did you mean" in invoke("D44", code=2)
     assert "name what to reproduce" in invoke("--arch", "h200", code=2)
-    assert "is not a result" in invoke("D4", "--measured", str(ROOT), code=2)
+    assert "no measurement in it or below it" in invoke("D4", "--measured", str(ROOT / "workloads"), code=2)
 
 
 def test_files_are_markdown_and_csv_with_all_digits(tmp_path: Path) -> None:

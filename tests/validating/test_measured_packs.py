@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
@@ -64,9 +66,6 @@ def test_a_new_run_replaces_the_old_one_of_its_model_batch_and_type(pack: Path, 
 
 
 def test_a_tampered_row_a_truncated_file_and_another_file_are_refused(pack: Path, tmp_path: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
     table = pyarrow.parquet.read_table(pack)
     halved = pyarrow.array([value / 2 for value in table["median_s"].to_pylist()])
     faster = table.set_column(table.column_names.index("median_s"), "median_s", halved)
@@ -88,6 +87,7 @@ def test_files_folders_packs_and_installed_devices_give_the_same_measurements(
         item.save(tmp_path / "loose" / f"{item.model}.json")
         save(Result(item), tmp_path / "folders" / item.model)
     (tmp_path / "loose" / "other.json").write_text("[1]")
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "loose" / "other.parquet")
     monkeypatch.setattr(packs, "files", lambda: {"a_round_cpu": pack})
     for place in (tmp_path / "loose", tmp_path / "folders", pack, pack.parent, "a-round-cpu"):
         assert [item.measurement for item in collect([place])] == taken
