@@ -303,7 +303,7 @@ def validate_all(
     simulators: Sequence[str] = ("auto",),
     only: Iterable[str] = (),
     measurements: Sequence[Measurement] = (),
-    graphs: Mapping[tuple[str, int], LayerGraph] | None = None,
+    graphs: Mapping[tuple[str, int, str], LayerGraph] | None = None,
     strict: bool = True,
     progress: Callable[[int, int], None] | None = None,
     running: Mapping[str, Any] | None = None,
@@ -312,11 +312,11 @@ def validate_all(
     """Every workload on every architecture by every simulator.
 
     ``measurements`` belong to the models that they name; those of other models serve the calibration only, and without
-    ``models`` all of them are compared. A model without one is measured here, on ``device``. ``graphs`` are by model
-    and batch, where they are at hand: what was measured needs no tracing then. On the architecture of the measured
-    device, and with measurements of two models or more, the simulator ``calibrated`` is fitted on all other models
-    (:mod:`mmworkload.validating.calibration`); ``auto`` brings it along. ``running`` are the options ``effort`` to
-    ``extra`` of :func:`simulate`.
+    ``models`` all of them are compared. A model without one is measured here, on ``device``. ``graphs`` are by model,
+    batch and number type, where they are at hand: what was measured needs no tracing then. On the architecture of the
+    measured device, and with measurements of two models or more, the simulator ``calibrated`` is fitted on all other
+    families (:mod:`mmworkload.validating.calibration`); ``auto`` brings it along. ``running`` are the options
+    ``effort`` to ``extra`` of :func:`simulate`.
 
     A simulator that cannot answer is named in the result; MmworkloadError when none does, and for all that
     :func:`validate` raises it for.

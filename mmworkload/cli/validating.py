@@ -85,7 +85,11 @@ def validate(
             simulators=simulators,
             only=only or (),
             measurements=[item.measurement for item in results],
-            graphs={(item.graph.model, item.graph.batch): item.graph for item in results if item.graph is not None},
+            graphs={
+                (item.graph.model, item.graph.batch, item.graph.dtype): item.graph
+                for item in results
+                if item.graph is not None
+            },
             strict=strict,
             progress=progress,
             running=running,

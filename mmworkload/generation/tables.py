@@ -48,7 +48,7 @@ def _head(phase: Phase) -> list[Cell]:
     if lengths is None:
         return [phase.name, f"{phase.runs:,}", ""]
     step = f" by {lengths.step}" if lengths.step != 1 else ""
-    return [phase.name, f"{phase.runs:,}", f"{lengths[0]:,} to {lengths[-1]:,}{step}"]
+    return [phase.name, f"{phase.runs:,}", f"{lengths[0]:,}\N{EN DASH}{lengths[-1]:,}{step}"]
 
 
 def _sizes(totals: Totals) -> list[Cell]:

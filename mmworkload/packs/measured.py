@@ -7,7 +7,6 @@ in the file's metadata. Kernels and timelines are not in a pack.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -74,7 +73,6 @@ class MeasuredPack:
             "schema": SCHEMA,
             "device": self.device,
             "recorded": self.recorded,
-            "digest": _digest(ordered),
             "measurements": [{key: value for key, value in item.items() if key != "layers"} for item in data],
         }
         parquet.write(path, rows, _KINDS, about)
@@ -93,18 +91,9 @@ class MeasuredPack:
                 Measurement.from_dict({**item, "layers": own})
                 for item, own in zip(about["measurements"], layers, strict=True)
             )
-            if _digest(found) != about["digest"]:
-                raise FormatError(f"{path}: its rows are not those that were measured; get the file anew")
             return cls(about["device"], about["recorded"], found)
 
         return parquet.read(path, made, what="a pack of measurements", schema=SCHEMA)
-
-
-def _digest(found: Iterable[Measurement]) -> str:
-    digest = hashlib.sha256()
-    for item in found:
-        digest.update(json.dumps(item.to_dict(), sort_keys=True, separators=(",", ":")).encode())
-    return digest.hexdigest()
 
 
 def files() -> dict[str, Path]:
@@ -166,8 +155,8 @@ def _is_measurement(path: Path) -> bool:
 
 
 def add_measured(found: Sequence[Result], folder: Path) -> list[tuple[Path, MeasuredPack, int]]:
-    """Merges measurements into the packs of their devices in ``folder``; a new one of the same model, batch and number
-    type replaces the old.
+    """Merges measurements into the packs of their devices in ``folder``; of one model, batch and number type the latest
+    stays. Those of chosen stages (``--only``) are refused: a pack has whole models.
 
     Gives path, pack and how many of its measurements are new or other than before. MmworkloadError without
     measurements.
@@ -175,17 +164,27 @@ def add_measured(found: Sequence[Result], folder: Path) -> list[tuple[Path, Meas
     if not found:
         raise MmworkloadError("no measurement to add")
     by_device: dict[str, list[Measurement]] = {}
-    for item in found:
+    partial = [item.measurement.model for item in found if item.measurement.only]
+    if partial:
+        raise MmworkloadError(f"measured in part (--only): {', '.join(partial)}; measure the whole models for a pack")
+    for item in sorted(found, key=lambda item: _date(item.measurement)):
         taken = item.measurement
         by_device.setdefault(str(taken.provenance.get("device_name", taken.device)), []).append(taken)
     done = []
     for device, taken_here in by_device.items():
         path = folder / f"{name_of(device)}{SUFFIX}"
         before = MeasuredPack.load(path).by_run if path.exists() else {}
-        after = {**before, **MeasuredPack(device, "", tuple(taken_here)).by_run}
-        dates = [str(item.provenance.get("date_utc", ""))[:10] for item in after.values()]
+        after = dict(before)
+        for run, latest in MeasuredPack(device, "", tuple(taken_here)).by_run.items():
+            if run not in before or _date(latest) >= _date(before[run]):
+                after[run] = latest
+        dates = [_date(item)[:10] for item in after.values()]
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         pack = MeasuredPack(device, max(dates) or today, tuple(after.values()))
         pack.save(path)
         done.append((path, pack, sum(before.get(key) != item for key, item in after.items())))
     return done
+
+
+def _date(taken: Measurement) -> str:
+    return str(taken.provenance.get("date_utc", ""))

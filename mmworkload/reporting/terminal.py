@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # What a stream that is not Unicode gets instead, one character for one.
 _PLAIN = str.maketrans({GAP: "-", TIMES: "x", "µ": "u", "…": "~", "█": "#", "▌": "#", "▀": "'", "▄": ".", "²": "2"})
+_NARROW = 80
 _SHORTEST_NAME = 10
 
 
@@ -107,22 +108,27 @@ Cell = str | Name | Prose
 def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, tight: bool = False) -> RenderableType:
     """A table; each of ``columns`` begins with ``<`` or ``>``, its alignment. Only a :class:`Name` and a
     :class:`Prose` give way to the width; where that is not enough the table is wider than the terminal.
-    Columns are three characters apart, or two when ``tight``."""
+    Columns are three characters apart, or two when ``tight`` or when three would take more than 80 columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    needed = (2 if tight else 3) * (len(columns) - 1)
-    padding = (0, 0, 0, 1) if tight else (0, 1, 0, 1)
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding, header_style="bold")
+    least_widths = []
     for index, column in enumerate(columns):
         cells = [row[index] for row in rows]
         widest = max((len(cell) for cell in cells if isinstance(cell, str)), default=0)
         names = [len(cell.text) for cell in cells if not isinstance(cell, str)]
         least = max(widest, len(column) - 1, min(_SHORTEST_NAME, max(names, default=0)))
+        least_widths.append((least, not names))
+    needed = sum(least for least, _ in least_widths)
+    gaps = len(columns) - 1
+    tight = tight or needed + 3 * gaps > _NARROW
+    needed += (2 if tight else 3) * gaps
+    padding = (0, 0, 0, 1) if tight else (0, 1, 0, 1)
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding, header_style="bold")
+    for column, (least, fixed) in zip(columns, least_widths, strict=True):
         justify: Literal["left", "right"] = "left" if column[0] == "<" else "right"
-        made.add_column(Text(column[1:]), justify=justify, no_wrap=not names, min_width=least)
-        needed += least
+        made.add_column(Text(column[1:]), justify=justify, no_wrap=fixed, min_width=least)
     for row in rows:
         made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     return _AtLeast(made, needed)

@@ -104,7 +104,8 @@ def resume(
 ) -> Summary:
     """Goes on with the sweep in ``directory``; see :func:`run`."""
     store = Store(directory)
-    store.require()
+    if not store.spec_path.is_file():
+        store.require()
     with store.lock():
         spec = read(store.spec_path)
         setup = prepare(spec, store, where=str(store.spec_path), progress=loading)

@@ -88,6 +88,10 @@ class Store:
 
     def require(self) -> None:
         """MmworkloadError when there is no sweep here."""
+        if not self.exists and self.spec_path.is_file():
+            raise MmworkloadError(
+                f"{self.root}: ended before its first design; go on: mmworkload sweep resume {self.root}"
+            )
         if not self.exists:
             raise MmworkloadError(f"{self.root} holds no sweep; begin one: mmworkload sweep run FILE -o {self.root}")
 

@@ -96,7 +96,11 @@ def _of(key: tuple[str, str, str], reports: Sequence[Report]) -> Iterable[Goal]:
     ranks = [_Row(_name(item), item.validation.large_layers.spearman, cause(item)) for item in reports]
     yield _goal("Spearman of the layers, per workload", key, ranks, SPEARMAN, least=True, every=True)
     shares = [
-        _Row(f"{_name(item)} {row.name}", abs(row.sides.share_difference), cause(item, stage=row.name))
+        _Row(
+            f"{_name(item)} {row.name}",
+            abs(row.sides.share_difference) if (row.sides.measured_share or 0.0) >= SMALLEST_SHARE else None,
+            cause(item, stage=row.name),
+        )
         for item in reports
         for row in item.validation.stages
     ]
@@ -127,7 +131,8 @@ def _error(ratio: float | None) -> float | None:
 
 
 def _name(report: Report) -> str:
-    return f"{report.validation.model} (batch {report.validation.batch})"
+    v = report.validation
+    return f"{v.model} (batch {v.batch}, {v.measured_precision})"
 
 
 def _goal(

@@ -60,7 +60,8 @@ def page(measured: Sequence[Result], archs: Sequence[Architecture], command: str
         " peaks (`roofline`), and the same with three constants per operator class that were fitted on other"
         " families of workloads (`calibrated`). Figures are over layers and"
         " stages with at least 1 % of the measured time; the measured time of a layer is that of its kernels, and sums"
-        " over layers are compared with sums over layers, never with the time of the eager model.",
+        " over layers are compared with sums over layers, never with the time of the eager model. Families may"
+        " still have layers in common (text encoders, residual networks); each variant of a family counts by itself.",
         "",
     ]
     for name, group in _by_device(measured).items():
@@ -133,8 +134,8 @@ def _arch_of(measurement: Measurement, archs: Sequence[Architecture]) -> Archite
     return next((item for item in (*archs, *installed) if describes(item, measurement)), None)
 
 
-def _key(measurement: Measurement) -> tuple[str, int]:
-    return measurement.model, measurement.batch
+def _key(measurement: Measurement) -> tuple[str, int, str]:
+    return measurement.model, measurement.batch, measurement.dtype
 
 
 def _goals(goals: Sequence[Goal]) -> Iterator[str]:

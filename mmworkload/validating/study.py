@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from mmworkload.simulating.result import Simulation
     from mmworkload.tracing import Traced
 
-Graphs = Mapping[tuple[str, int], LayerGraph]
-"""Graphs that are at hand, by model and batch."""
+Graphs = Mapping[tuple[str, int, str], LayerGraph]
+"""Graphs that are at hand, by model, batch and number type."""
 Pair = tuple[LayerGraph, "Measurement"]
 
 
@@ -185,7 +185,9 @@ def _calibrated(
     for key, own in {own.key: own for own, _ in bases.values()}.items():
         here = {index: base for index, (found, base) in bases.items() if found.key == key}
         known = [pair for index in here for pair in cases[index].pairs]
-        known += [pair for pair in others if describes(own, pair[1])]
+        # A device's peaks are those of one number type.
+        dtypes = {cases[index].dtype for index in here}
+        known += [pair for pair in others if describes(own, pair[1]) and pair[1].dtype in dtypes]
         tested = {
             cases[index].workload.name: {part.graph.model for part in cases[index].workload.parts} for index in here
         }
@@ -254,23 +256,23 @@ def _cases_of_parts(name: str, taken: Sequence[Measurement], asked: Asked, how: 
         first = workload.parts[0].graph
         same = (batch, dtype) == (first.batch, first.dtype)
         whole = workload if same else load_workload(name, (), asked.strict, {**how, "batch": batch, "dtype": dtype})
-        by_model = {item.model: item for item in own if (item.batch, item.dtype) == (batch, dtype)}
-        found.append(_case(whole, _by_part(whole, by_model), asked, {}))
+        found.append(_case(whole, _by_part(whole, own), asked, {}))
     return found
 
 
-def _by_part(workload: Workload, by_model: Mapping[str, Measurement]) -> list[Measurement]:
-    """The measurement of each part. MmworkloadError for parts without one."""
-    wanted = [part.graph.model for part in workload.parts]
-    missing = [name for name in dict.fromkeys(wanted) if name not in by_model]
+def _by_part(workload: Workload, taken: Iterable[Measurement]) -> list[Measurement]:
+    """The measurement of each part, in its batch and number type. MmworkloadError for parts without one."""
+    known = {(item.model, item.batch, item.dtype): item for item in taken}
+    wanted = [(part.graph.model, part.graph.batch, part.graph.dtype) for part in workload.parts]
+    missing = dict.fromkeys(model for model, batch, dtype in wanted if (model, batch, dtype) not in known)
     if missing:
         raise MmworkloadError(f"{workload.name}: no measurement of its parts {', '.join(missing)}")
-    return [by_model[name] for name in wanted]
+    return [known[key] for key in wanted]
 
 
 def _at_hand(taken: Measurement, graphs: Graphs, how: Options) -> LayerGraph | None:
     """The graph of a measurement that needs no tracing: given, or recorded with the workload; else None."""
-    found = graphs.get((taken.model, taken.batch))
+    found = graphs.get((taken.model, taken.batch, taken.dtype))
     changed = any(how.get(option) for option in ("settings", "stages", "end_to_end"))
     if found is not None or changed or taken.dtype != "float32":
         return found
@@ -300,7 +302,7 @@ def _cases(
     for model in names:
         if isinstance(model, Workload):
             parts = {part.graph.model for part in model.parts}
-            found.append(_case(model, _by_part(model, {item.model: item for item in measurements}), asked, graphs))
+            found.append(_case(model, _by_part(model, measurements), asked, graphs))
             used |= {index for index, item in enumerate(measurements) if item.model in parts}
             continue
         how = for_model(asked.how)[0]

@@ -112,10 +112,10 @@ def test_what_cannot_be_right_or_failed_is_not_recorded(two: LayerGraph, small: 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda rows: [{**rows[0], "cycles": 1}, *rows[1:]], "its rows are not those that were recorded"),
-        (lambda rows: [{**rows[0], "key": "0" * 64}, *rows[1:]], "its rows are not those that were recorded"),
-        (lambda rows: rows[1:], "its rows are not those that were recorded"),
-        (lambda rows: [*rows, rows[0]], "its rows are not those that were recorded"),
+        (lambda rows: [{**rows[0], "cycles": 1}, *rows[1:]], "not as it was recorded"),
+        (lambda rows: [{**rows[0], "key": "0" * 64}, *rows[1:]], "not as it was recorded"),
+        (lambda rows: rows[1:], "not as it was recorded"),
+        (lambda rows: [*rows, rows[0]], "not as it was recorded"),
     ],
 )
 def test_a_changed_row_is_refused(filled: tuple[Added, Path], damage: Any, message: str) -> None:

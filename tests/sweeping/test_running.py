@@ -369,3 +369,15 @@ def test_the_closed_form_asks_no_simulator_and_writes_no_cache(
 
     assert (done.evaluated, done.jobs) == (9, 0)
     assert not own_cache.exists()
+
+
+def test_a_sweep_that_was_ended_before_its_first_design_goes_on(tmp_path: Path) -> None:
+    from mmworkload.errors import MmworkloadError
+    from mmworkload.sweeping.store import SPEC, Store
+
+    with pytest.raises(MmworkloadError, match="holds no sweep"):
+        Store(tmp_path / "none").require()
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / SPEC).write_text("workloads: {shapes/av-mnist/image.yaml: 1}\n")
+    with pytest.raises(MmworkloadError, match="ended before its first design; go on: mmworkload sweep resume"):
+        Store(tmp_path / "early").require()

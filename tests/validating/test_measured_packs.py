@@ -70,7 +70,7 @@ def test_a_tampered_row_a_truncated_file_and_another_file_are_refused(pack: Path
     halved = pyarrow.array([value / 2 for value in table["median_s"].to_pylist()])
     faster = table.set_column(table.column_names.index("median_s"), "median_s", halved)
     pyarrow.parquet.write_table(faster, tmp_path / "faster.parquet")
-    with pytest.raises(FormatError, match="not those that were measured"):
+    with pytest.raises(FormatError, match="not as it was recorded"):
         MeasuredPack.load(tmp_path / "faster.parquet")
     (tmp_path / "short.parquet").write_bytes(pack.read_bytes()[:-100])
     with pytest.raises(FormatError, match="cannot be read as a pack of measurements"):
@@ -110,3 +110,25 @@ def test_the_command_makes_a_pack_of_a_folder(taken: list[Any], tmp_path: Path) 
 
 def test_devices_have_plain_names() -> None:
     assert name_of("AMD EPYC (TM) 9654") == "amd_epyc_tm_9654"
+
+
+def test_an_edited_device_date_or_model_is_refused(pack: Path, tmp_path: Path) -> None:
+    table = pyarrow.parquet.read_table(pack)
+    about = json.loads(table.schema.metadata[b"mmworkload"])
+    for name, value in (("device", "Another CPU"), ("recorded", "2030-01-01")):
+        edited = table.replace_schema_metadata({b"mmworkload": json.dumps({**about, name: value}).encode()})
+        pyarrow.parquet.write_table(edited, tmp_path / f"{name}.parquet")
+        with pytest.raises(FormatError, match="not as it was recorded"):
+            MeasuredPack.load(tmp_path / f"{name}.parquet")
+    other = table.set_column(table.column_names.index("model"), "model", pyarrow.array(["three"] * table.num_rows))
+    pyarrow.parquet.write_table(other, tmp_path / "model.parquet")
+    with pytest.raises(FormatError, match="not as it was recorded"):
+        MeasuredPack.load(tmp_path / "model.parquet")
+
+
+def test_the_later_measurement_stays_and_a_part_of_a_model_is_refused(pack: Path, taken: list[Any]) -> None:
+    older = replace(taken[0], unattributed_s=9.0, provenance={**FACTS, "date_utc": "2020-01-01T00:00:00+00:00"})
+    ((_, merged, new),) = add_measured([Result(older)], pack.parent)
+    assert (new, merged.by_run["one", 1, "float32"]) == (0, taken[0])
+    with pytest.raises(MmworkloadError, match="measured in part"):
+        add_measured([Result(replace(taken[0], only=("head",)))], pack.parent)

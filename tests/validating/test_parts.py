@@ -88,7 +88,9 @@ def test_only_of_saved_parts_leaves_the_others_out(name: str, measured: Measured
 
 def test_without_the_name_of_the_whole_each_saved_part_is_a_comparison(measured: MeasuredParts) -> None:
     results = [part.result for part in measured.parts]
-    graphs = {(item.graph.model, item.graph.batch): item.graph for item in results if item.graph is not None}
+    graphs = {
+        (item.graph.model, item.graph.batch, item.graph.dtype): item.graph for item in results if item.graph is not None
+    }
     taken = [item.measurement for item in results]
     found = verbs.validate_all([], ["eyeriss_like"], simulators=("roofline",), measurements=taken, graphs=graphs)
 

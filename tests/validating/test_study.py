@@ -53,7 +53,7 @@ def study(cases: Any, device: Any, names: Any = ("one", "two"), **more: Any) -> 
         names,
         [device, "eyeriss_like"],
         measurements=[taken for _, taken in cases],
-        graphs={(graph.model, graph.batch): graph for graph, _ in cases},
+        graphs={(graph.model, graph.batch, graph.dtype): graph for graph, _ in cases},
         **{"simulators": ("roofline", "calibrated"), **more},
     )
 
@@ -104,7 +104,7 @@ def test_a_planted_slowdown_is_a_miss_with_its_cause(cases: Any, device: Any, me
     assert made.validation.widest_stage == "encoder/x"
     shares = goals([made])[1]
     assert shares.met is False
-    assert shares.misses[0].row == "one (batch 1) encoder/x"
+    assert shares.misses[0].row == "one (batch 1, float32) encoder/x"
     assert "below the peak" in shares.misses[0].cause
     assert "dense: " in shares.misses[0].cause
     # Another architecture is different, not wrong.

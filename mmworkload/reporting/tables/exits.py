@@ -63,12 +63,12 @@ def _exits(analysis: ExitAnalysis) -> RenderableType:
 
 def _costs(analysis: ExitAnalysis) -> RenderableType:
     def row(item: Row) -> list[Cell]:
+        # The row says that they are MACs.
+        unit = "" if item.unit == "MAC" else item.unit
         return [
             _KINDS[item.kind],
             Name(item.machine or "(graph)"),
-            si(item.plain, item.unit),
-            si(item.full, item.unit),
-            si(item.expected, item.unit),
+            *(si(value, unit) for value in (item.plain, item.full, item.expected)),
             share(-item.reduction),
             _arrow(item.best_order),
             share(item.best / item.plain - 1 if item.plain else None),
