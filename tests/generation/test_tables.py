@@ -47,7 +47,7 @@ def test_phases_and_categories_are_printed_with_exact_totals(made: Generation) -
     # 64 of the projection and 16 a place: 4 places once, then 4, 6, ... 22.
     assert made.totals.macs == 11 * 64 + 16 * (4 + sum(range(4, 24, 2)))
     assert f"{made.totals.macs:,} MACs" in text
-    assert "4 to 22 by 2" in text
+    assert "4\N{EN DASH}22 by 2" in text
     assert "greedy" in text
     rows = [line.split() for line in text.splitlines()]
     assert ["phase", "category", "layers", "MACs", "share", "bytes", "share"] in rows

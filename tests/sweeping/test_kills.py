@@ -129,7 +129,8 @@ def test_two_drivers_at_once_one_runs_and_one_says_so(tmp_path: Path, sweep_file
     pandas.testing.assert_frame_equal(final(tmp_path / "out"), quiet(tmp_path, file))
 
 
-@pytest.mark.parametrize("method", ["tpe", pytest.param("nsga2", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("method", ["tpe", "nsga2"])
 def test_a_search_that_is_killed_loses_no_trial_and_runs_none_again(
     tmp_path: Path, sweep_file: SweepFile, command: Command, method: str
 ) -> None:

@@ -306,7 +306,7 @@ def test_a_random_network_costs_what_a_real_forward_does(
     check(trace, count, output_shapes, case)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @settings(max_examples=250, deadline=None, suppress_health_check=QUIET)
 @given(networks())
 def test_many_random_networks_cost_what_a_real_forward_does(

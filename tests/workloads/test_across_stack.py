@@ -388,7 +388,9 @@ def test_the_traced_outputs_have_the_shapes_of_a_real_forward(name: str) -> None
         assert real["labels"].min() >= 1
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.full if "rcnn" in name or "1200" in name else ()) for name in NAMES]
+)
 def test_the_network_runs_at_its_own_size(name: str) -> None:
     built = resolve(f"across-stack/{name}").build("cpu")
     with torch.no_grad():

@@ -171,7 +171,9 @@ def test_the_image_tokenizer_has_the_macs_of_its_layer_list() -> None:
     assert traced("chameleon/image-decoder").total_macs == up + conv(512, 128, 3)
 
 
-@pytest.mark.parametrize(("name", "params"), [("7b", 7_043_090_432), ("34b", 34_323_732_480)])
+@pytest.mark.parametrize(
+    ("name", "params"), [("7b", 7_043_090_432), pytest.param("34b", 34_323_732_480, marks=pytest.mark.full)]
+)
 def test_the_whole_models_have_the_published_parameters(name: str, params: int) -> None:
     graph = traced(f"chameleon/{name}-decode")
     assert graph.built_params == params

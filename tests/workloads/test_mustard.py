@@ -178,9 +178,8 @@ def test_end_to_end_on_the_cpu() -> None:
     assert torch.isfinite(out).all()
 
 
-@pytest.mark.parametrize(
-    "name", ["concat-mmbench?tokens=5", pytest.param("transformer?frames=2&steps=4&tokens=5", marks=pytest.mark.full)]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["concat-mmbench?tokens=5", "transformer?frames=2&steps=4&tokens=5"])
 def test_all_modalities_end_to_end_on_the_cpu(name: str) -> None:
     model = resolve(f"mustard/{name}&image_size=32&end-to-end", batch=2)
     built = model.build("cpu")

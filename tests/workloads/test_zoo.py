@@ -51,9 +51,8 @@ QUICK = ["av-mnist/concat", "av-mnist/image", "vision-touch/low-rank"]
 REPRODUCED = {f"{family}/{known.variants[0].name}" for family, known in families().items()} | {
     name for name, item in VARIANTS.items() if any("mmbench" in spelled for spelled in (item.name, *item.aliases))
 }
-SOON = REPRODUCED | {name for name in NAMES if name.startswith(("av-mnist/", "vision-touch/"))}
 TRACED = [
-    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow if name in SOON else pytest.mark.full)
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow if name in REPRODUCED else pytest.mark.full)
     for name in NAMES
 ]
 
