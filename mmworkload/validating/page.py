@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mmworkload.validating.report import Study
 
 MISSES = 8
-"""Misses of a goal that are listed, the worst first."""
+"""Misses of a goal that are shown at once, the worst first; the others unfold."""
 _NAMES = {
     "compute_efficiency": "part of the peak",
     "bandwidth_efficiency": "part of the bandwidth",
@@ -159,11 +159,16 @@ def _goals(goals: Sequence[Goal]) -> Iterator[str]:
     for goal in missed:
         yield f"{goal.what}, {goal.simulator}:"
         yield ""
-        for miss in goal.misses[:MISSES]:
-            yield f"- `{miss.row}`: {_value(goal, miss.value)}. {miss.cause}"
-        if len(goal.misses) > MISSES:
-            yield f"- and {len(goal.misses) - MISSES} more"
+        lines = [f"- `{miss.row}`: {_value(goal, miss.value)}. {miss.cause}" for miss in goal.misses]
+        yield from lines[:MISSES]
         yield ""
+        if len(lines) > MISSES:
+            yield f"<details><summary>and {len(lines) - MISSES} more</summary>"
+            yield ""
+            yield from lines[MISSES:]
+            yield ""
+            yield "</details>"
+            yield ""
 
 
 def _value(goal: Goal, value: float | None) -> str:
