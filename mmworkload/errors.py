@@ -30,6 +30,12 @@ class FormatError(MmworkloadError):
     """A file or a text that cannot be read as what it should be."""
 
 
+def one_line(error: Exception) -> str:
+    """The error on one line, for a table; one that is not ours with its kind."""
+    text = str(error) if isinstance(error, MmworkloadError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
 class ModelError(MmworkloadError):
     """A model that cannot be built, called or traced."""
 

@@ -104,6 +104,11 @@ class Layer:
         return sum(work.macs for work in self.work if work.problem.operation == "mac")
 
     @property
+    def launches(self) -> int:
+        """Kernels of one execution: each loop nest is one, and a layer is one at least."""
+        return max(1, sum(work.count for work in self.work))
+
+    @property
     def useful_macs(self) -> int:
         """The part of :attr:`macs` under attention masks."""
         return sum(work.problem.useful_macs * work.count for work in self.work if work.problem.operation == "mac")

@@ -91,12 +91,11 @@ def _whole_graph(model: Source, how: Options) -> LayerGraph:
 def snapshot(name: str) -> LayerGraph | None:
     """The recorded graph of a workload at its defaults; None for what has none."""
     from mmworkload.models import families
-    from mmworkload.tracing.snapshot import path_of
+    from mmworkload.tracing.snapshot import recorded
 
     family_name, _, variant = name.partition("/")
     family = families().get(family_name)
-    path = path_of(f"{family_name}/{family.variant(variant, family_name).name}") if family else None
-    return LayerGraph.load(path) if path else None
+    return recorded(f"{family_name}/{family.variant(variant, family_name).name}") if family else None
 
 
 def traced_model(name: str, how: Options) -> Traced:

@@ -72,6 +72,7 @@ def validate(
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
     from mmworkload.packs.measured import collect
+    from mmworkload.validating.study import graphs_of
 
     results = collect(measured or ())
     names = list(dict.fromkeys(models or ()))
@@ -85,11 +86,7 @@ def validate(
             simulators=simulators,
             only=only or (),
             measurements=[item.measurement for item in results],
-            graphs={
-                (item.graph.model, item.graph.batch, item.graph.dtype): item.graph
-                for item in results
-                if item.graph is not None
-            },
+            graphs=graphs_of(results),
             strict=strict,
             progress=progress,
             running=running,

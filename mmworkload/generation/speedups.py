@@ -18,7 +18,6 @@ from mmworkload.layer import Layer
 from mmworkload.simulating.engine import simulate
 from mmworkload.simulating.estimate import dram_cycles
 from mmworkload.simulating.rollup import moved_bits
-from mmworkload.simulating.rows import launches
 
 US = 1e-6
 PREFILL = "prefill"
@@ -96,7 +95,7 @@ def _timed(generation: Generation, arch: Architecture, way: Way, launch_us: floa
             row = next(rows)
             fused = layer.op == "attention"
             part_s += fused_s(graph, layer, arch, bits) if fused else row.latency_s
-            part_kernels += 1 if fused else launches(layer)
+            part_kernels += 1 if fused else layer.launches
         started = 1 if way.cuda_graph else part_kernels
         seconds[part.name == PREFILL] += part.count * (part_s + started * launch_us * US)
         kernels += part.count * started

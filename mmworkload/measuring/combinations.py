@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmworkload.errors import FormatError, MmworkloadError
+from mmworkload.errors import FormatError, MmworkloadError, one_line
 from mmworkload.measuring.folder import MEASUREMENT, check_place, load, save
 from mmworkload.measuring.result import Measurement
 
@@ -118,8 +118,7 @@ def _row(model: Model, folder: Path, measure: Callable[[Model], Result], asked: 
             held, status = result.measurement, "measured"
     except Exception as error:
         # A combination that does not fit must not cost the others.
-        reason = str(error) if isinstance(error, MmworkloadError) else f"{type(error).__name__}: {error}"
-        return Combination(model.batch, model.dtype, str(folder), "failed", " ".join(reason.split()))
+        return Combination(model.batch, model.dtype, str(folder), "failed", one_line(error))
     return Combination(
         batch=model.batch,
         dtype=model.dtype,

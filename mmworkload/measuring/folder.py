@@ -83,10 +83,10 @@ def load(path: str | Path) -> Result:
     place = Path(path)
     if not place.is_dir():
         return Result(Measurement.load(place))
-    below = sorted(place.glob(f"*/{MEASUREMENT}"))
-    if below and not (place / MEASUREMENT).is_file():
-        raise FormatError(f"{place} holds {len(below)} results; give one of them: {below[0].parent}")
     if not (place / MEASUREMENT).is_file():
+        below = sorted(place.glob(f"*/{MEASUREMENT}"))
+        if below:
+            raise FormatError(f"{place} holds {len(below)} results; give one of them: {below[0].parent}")
         raise FormatError(f"{place} is not a result: it has no {MEASUREMENT}. Write one with: measure NAME -o {place}")
     from mmworkload.graph import LayerGraph
 

@@ -12,7 +12,7 @@ from mmworkload.errors import MmworkloadError, UnavailableError
 from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer
 from mmworkload.reproducing.item import Ours, Side, Table, Value
-from mmworkload.tracing.snapshot import path_of
+from mmworkload.tracing.snapshot import recorded
 
 if TYPE_CHECKING:
     from mmworkload.measuring.folder import Result
@@ -47,8 +47,7 @@ class Sources:
         """
         key = (name, batch, *sorted((option, str(value)) for option, value in how.items()))
         if key not in self._graphs:
-            path = None if how else path_of(name)
-            graph = LayerGraph.load(path) if path else None
+            graph = None if how else recorded(name)
             if graph is None or batch not in (None, graph.batch):
                 graph = verbs.trace(name, batch=batch, **how)
             self._graphs[key] = graph
@@ -72,7 +71,7 @@ class Sources:
 
 def launches(layers: Iterable[Layer]) -> int:
     """Kernels that the layers start at least: one for each loop nest, and one for a layer without any."""
-    return sum(max(1, sum(work.count for work in layer.work)) for layer in layers if layer.placement == "device")
+    return sum(layer.launches for layer in layers if layer.placement == "device")
 
 
 def encoders(by_stage: Mapping[str, float]) -> dict[str, float]:

@@ -120,7 +120,7 @@ def layer_row(
     # What the layer moves beyond the operands of its loop nests: all of it without any, else a bias or a mask.
     own_read, own_written = moved_bits(part.graph, layer, bits)
     total.add_vector(layer.vector_ops, max(0, own_read - nests_read), max(0, own_written - nests_written))
-    total.add_launches(launches(layer))
+    total.add_launches(layer.launches)
     if layer.dead:
         notes.append("no output depends on it")
     energy_j = {} if total.no_energy else total.energy_j
@@ -150,11 +150,6 @@ def layer_row(
         includes=tuple(dict.fromkeys(includes)),
         problems=tuple((work.problem.key, work.count) for work in layer.work if work.problem.key in answers),
     )
-
-
-def launches(layer: Layer) -> int:
-    """Kernels of one execution: each loop nest is one, and a layer is one at least."""
-    return max(1, sum(work.count for work in layer.work))
 
 
 def _energy_basis(arch: Architecture) -> str:

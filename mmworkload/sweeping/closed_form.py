@@ -219,7 +219,7 @@ def _signature(
     all_read, all_written = moved_bits(graph, layer, bits)
     rest = nests.work(layer.vector_ops, max(0, all_read - read), max(0, all_written - written))
     terms.append((False, rest, 1))
-    return nests.signature(tuple(terms), max(1, sum(work.count for work in layer.work)), points)
+    return nests.signature(tuple(terms), layer.launches, points)
 
 
 def _blocks(graph: LayerGraph, signatures: Sequence[int]) -> tuple[_Block, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from mmworkload.graph import LayerGraph
@@ -29,6 +30,13 @@ def snapshots() -> dict[str, Path]:
 def path_of(model: str) -> Path | None:
     """The snapshot of ``workload/variant`` at its default batch, or None when there is none."""
     return snapshots().get(model)
+
+
+@cache
+def recorded(model: str) -> LayerGraph | None:
+    """The graph in the snapshot of ``workload/variant``, read once a process; None for any other name."""
+    path = path_of(model)
+    return LayerGraph.load(path) if path else None
 
 
 def write_all(folder: Path, only: Iterable[str] = ()) -> list[Path]:

@@ -51,7 +51,7 @@ def terms(layer: Layer, arch: Architecture, block: int = 1) -> Terms:
     return Terms(
         compute_s=array / arch.macs_per_second + (vector + layer.vector_ops) / lanes_per_s,
         memory_s=layer.bytes / arch.dram_bytes_per_second,
-        launches=max(1, sum(work.count for work in layer.work)),
+        launches=layer.launches,
         bytes=layer.bytes,
     )
 

@@ -78,6 +78,7 @@ def _by_device(measured: Sequence[Result]) -> dict[str, list[Result]]:
 
 def _device(name: str, group: Sequence[Result], archs: Sequence[Architecture]) -> Iterator[str]:
     from mmworkload import verbs
+    from mmworkload.validating.study import graphs_of
 
     first = group[0].measurement
     yield f"## {name}"
@@ -97,7 +98,7 @@ def _device(name: str, group: Sequence[Result], archs: Sequence[Architecture]) -
         [arch],
         simulators=("roofline", "calibrated") if len(models) > 1 else ("roofline",),
         measurements=[item.measurement for item in group],
-        graphs={_key(item.measurement): item.graph for item in group if item.graph is not None},
+        graphs=graphs_of(group),
     )
     yield f"The architecture: {arch.source}."
     yield ""
@@ -132,10 +133,6 @@ def _set(group: Sequence[Result]) -> Iterator[str]:
 def _arch_of(measurement: Measurement, archs: Sequence[Architecture]) -> Architecture | None:
     installed = (architectures.load(name) for name in architectures.names()) if measurement.device != "cpu" else ()
     return next((item for item in (*archs, *installed) if describes(item, measurement)), None)
-
-
-def _key(measurement: Measurement) -> tuple[str, int, str]:
-    return measurement.model, measurement.batch, measurement.dtype
 
 
 def _goals(goals: Sequence[Goal]) -> Iterator[str]:

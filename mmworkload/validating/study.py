@@ -24,15 +24,16 @@ from mmworkload.sources import (
     load_workload,
     require_known,
     require_runnable,
-    snapshot,
     traced_model,
 )
 from mmworkload.system import System
+from mmworkload.tracing.snapshot import recorded
 from mmworkload.validating import calibration
 from mmworkload.validating.device import describes
 from mmworkload.validating.report import Report, Study, report
 
 if TYPE_CHECKING:
+    from mmworkload.measuring.folder import Result
     from mmworkload.measuring.parts import Measurable
     from mmworkload.measuring.result import Measurement
     from mmworkload.simulating.result import Simulation
@@ -41,6 +42,13 @@ if TYPE_CHECKING:
 Graphs = Mapping[tuple[str, int, str], LayerGraph]
 """Graphs that are at hand, by model, batch and number type."""
 Pair = tuple[LayerGraph, "Measurement"]
+
+
+def graphs_of(results: Iterable[Result]) -> Graphs:
+    """The graphs that were saved with their measurements."""
+    return {
+        (item.graph.model, item.graph.batch, item.graph.dtype): item.graph for item in results if item.graph is not None
+    }
 
 
 @dataclass(frozen=True)
@@ -276,8 +284,8 @@ def _at_hand(taken: Measurement, graphs: Graphs, how: Options) -> LayerGraph | N
     changed = any(how.get(option) for option in ("settings", "stages", "end_to_end"))
     if found is not None or changed or taken.dtype != "float32":
         return found
-    recorded = snapshot(taken.model)
-    return recorded if recorded is not None and recorded.batch == taken.batch else None
+    kept = recorded(taken.model)
+    return kept if kept is not None and kept.batch == taken.batch else None
 
 
 def _narrowed(workload: Workload, taken: Sequence[Measurement], only: tuple[str, ...]) -> tuple[Measurement, ...]:

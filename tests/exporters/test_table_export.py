@@ -99,8 +99,6 @@ def read(folder: Path, target: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(params=FILES)
 def target(request: pytest.FixtureRequest) -> str:
-    if request.param == "parquet":
-        pytest.importorskip("pyarrow")
     return str(request.param)
 
 

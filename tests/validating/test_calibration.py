@@ -157,7 +157,7 @@ def convolution(groups: int, outputs: int, inputs: int, window: int = 3) -> Any:
     sizes = {"N": 1, "G": groups, "M": outputs, "C": inputs, "P": 10, "Q": 10, "R": window, "S": window}
     points = groups * outputs * inputs * 100 * window**2
     work = SimpleNamespace(problem=SimpleNamespace(extents=sizes, points=points, operation="mac"), count=1)
-    return SimpleNamespace(op="conv2d", category="Conv", work=(work,), vector_ops=0, bytes=1000)
+    return SimpleNamespace(op="conv2d", category="Conv", work=(work,), vector_ops=0, bytes=1000, launches=1)
 
 
 @pytest.mark.parametrize(

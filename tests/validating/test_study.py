@@ -263,3 +263,10 @@ def test_without_torch_measurements_at_recorded_batches_are_compared(
     )
     assert [item.validation.batch for item in found.reports] == [graph.batch]
     assert "1 measurement whose graphs have to be traced" in found.unanswered[0]
+
+
+def test_a_measurement_with_settings_in_its_name_has_no_recorded_graph(measured: Any, chain: Any) -> None:
+    from mmworkload.validating.study import _at_hand
+
+    graph = chain("av-mnist/concat?channels=12", [("dense", "Gemm", "head", 20, 0)])
+    assert _at_hand(measured(graph, {"dense": 1e-3}), {}, {}) is None
