@@ -9,6 +9,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 if __name__ == "__main__":
-    for script in ("tracing.py", "simulating.py", "energy_law.py", "measuring.py"):
+    for script in ("tracing.py", "simulating.py", "energy_law.py", "sweeping.py", "measuring.py"):
         print(f"== benchmarks/{script}", flush=True)
         subprocess.run([sys.executable, str(HERE / script)], check=True)

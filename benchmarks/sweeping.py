@@ -5,7 +5,9 @@
 - ``closed-form``: 10,000 designs by the roofline on every workload of the zoo: seconds on the clock and of this
   process, and peak memory, also of a tenth of the designs.
 - ``overhead``: a sweep with a simulator in two processes: the share of the workers' time that is not inside it.
-- ``dask``: the same jobs on two Dask workers and in two bare simulator processes, in turn: the ratio of their speeds.
+- ``dask``: the same jobs on two Dask workers, with the settings of docs/dask.yaml, and in two bare simulator processes,
+  in turn: the ratio of their speeds. No cluster is there while the bare processes run; ``--dask-defaults`` leaves Dask
+  as it comes.
 - ``search``: NSGA-II with half the evaluations of an enumerated grid: its hypervolume over the exact one, ten seeds.
 """
 
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import yaml
 
 from mmworkload.simulating.estimate import Job
 from mmworkload.sweeping.evaluate import jobs_of
@@ -129,23 +132,35 @@ def _seconds(make: Callable[[], Executor], jobs: list[Job]) -> float:
 
 
 def dask(options: argparse.Namespace) -> None:
+    import dask.config
     from distributed import LocalCluster
+
+    settings = yaml.safe_load((Path(__file__).parents[1] / "docs" / "dask.yaml").read_text())
+
+    def bare() -> float:
+        return _seconds(lambda: LocalExecutor(2), jobs)
+
+    def spread() -> float:
+        with (
+            dask.config.set(dask.config.merge(dask.config.config, {} if options.dask_defaults else settings)),
+            LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        ):
+            return _seconds(lambda: DaskExecutor(cluster.scheduler_address, {}), jobs)
 
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
         jobs = _jobs(options, Path(folder))
-        with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-            address = cluster.scheduler_address
-            for _ in range(options.repeats):
-                bare = _seconds(lambda: LocalExecutor(2), jobs)
-                spread = _seconds(lambda: DaskExecutor(address, {}), jobs)
-                ratios.append(bare / spread)
-                print(
-                    f"{len(jobs)} jobs: {bare:.1f} s in two bare processes, {spread:.1f} s on two Dask workers:"
-                    f" {ratios[-1]:.3f} of the speed",
-                    flush=True,
-                )
-    print(f"Dask over bare, median of {len(ratios)}: {statistics.median(ratios):.3f}")
+        for number in range(options.repeats):
+            order = (bare, spread) if number % 2 == 0 else (spread, bare)
+            seconds = {each: each() for each in order}
+            ratios.append(seconds[bare] / seconds[spread])
+            print(
+                f"{len(jobs)} jobs: {seconds[bare]:.1f} s in two bare processes, {seconds[spread]:.1f} s on two Dask"
+                f" workers: {ratios[-1]:.3f} of the speed",
+                flush=True,
+            )
+    low, middle, high = numpy.percentile(ratios, [25, 50, 75])
+    print(f"Dask over bare, median of {len(ratios)}: {middle:.3f} [{low:.3f}, {high:.3f}]")
 
 
 def hypervolume(points: numpy.ndarray[Any, Any], worst: numpy.ndarray[Any, Any]) -> float:
@@ -189,7 +204,8 @@ if __name__ == "__main__":
     parser.add_argument("--designs", type=int, default=10_000)
     parser.add_argument("--simulator", default="zigzag")
     parser.add_argument("--workload", default="mujoco-push/late")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--dask-defaults", action="store_true")
     chosen = parser.parse_args()
     if chosen.parts == ["one-closed-form"]:
         one_closed_form(chosen)
