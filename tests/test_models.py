@@ -305,7 +305,7 @@ def test_listing_the_workloads_does_not_import_torch() -> None:
     [
         ("resnet50", 4089184256, 25557032),
         ("vgg16", 15470264320, 138357544),
-        ("densenet121", 2834161664, 7978856),
+        pytest.param("densenet121", 2834161664, 7978856, marks=pytest.mark.slow),
     ],
 )
 def test_torchvision_totals(name: str, macs: int, params: int) -> None:

@@ -415,6 +415,7 @@ def results(folder: Path) -> list[dict[str, str]]:
 
 
 @needs_zigzag
+@pytest.mark.slow
 def test_run_py_gives_what_our_simulator_gives_without_mmworkload(tmp_path: Path) -> None:
     source = graph(*(layer(f"layer {number}", problem) for number, problem in enumerate(TINY)))
     folder = tmp_path / "export"

@@ -98,6 +98,7 @@ def test_every_workload_and_at_least_60_variants_are_there() -> None:
     assert len(NAMES) >= 60
 
 
+@pytest.mark.slow
 def test_no_two_variants_are_one_computation() -> None:
     seen: dict[str, str] = {}
     for name in NAMES:
