@@ -1,15 +1,17 @@
 """The page that puts simulators side by side on multi-modal networks.
 
 ``python -m mmworkload.reporting.simulators_page docs/simulators.md`` writes it from the graphs in ``shapes/`` and from
-every simulator that is on this machine; recorded answers stand for a simulator that is not. It needs no torch.
+every simulator that is on this machine; recorded answers stand for a simulator that is not. Three workloads are shown
+stage by stage; every one that is recorded whole is compared with what was recorded. It needs no torch.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +20,6 @@ from mmworkload.cli.progress import bar
 from mmworkload.errors import MmworkloadError
 from mmworkload.files import write_atomic
 from mmworkload.graph import LayerGraph
-from mmworkload.models import families
 from mmworkload.packs.coverage import coverage
 from mmworkload.packs.shelf import packs
 from mmworkload.reporting.markdown import literal, table
@@ -35,13 +36,21 @@ ARCHS = ("eyeriss_like", "simple_weight_stationary", "tpu_like", "nvdla_like")
 SIMULATORS = ("timeloop", "recorded", "zigzag", "accelforge", "scalesim", "roofline")
 COMPARED = ("zigzag", "scalesim", "roofline")
 REFERENCE = "recorded"
+_FIGURES = (", latency", ", energy", ", rank")
 
 _HEAD = """# Simulators side by side
 
-Written by `python -m mmworkload.reporting.simulators_page docs/simulators.md`; do not edit it. Every simulator gets the
+Written by `{command}`; do not edit it. Every simulator gets the
 same layers, the same architecture and the same energy table, so that differences are those of the models. What each is
 told of an architecture, and what it is not, `mmworkload simulate` says under "What to mind".
 """
+
+_EXPLAINED = """Each workload of the zoo that the result packs answer whole ({labels}), by the other simulators. Figures
+are ratios to Timeloop's, of latency and of energy, with quartiles in brackets. Rank is Spearman's correlation of
+latencies: of workloads, of the layers within a workload, of different layers of a family. Layers without loop nests are
+the same for all simulators; they are in the figures of workloads, not in those of layers. A latency below Timeloop's is
+a coarser model or a better mapping: Timeloop's mapper stops at the limits of normal effort, and the roofline, a lower
+bound, shows how much could be gained at most."""
 
 
 @dataclass
@@ -106,11 +115,21 @@ def grid(found: Mapping[tuple[str, str], Cells], simulators: Sequence[str]) -> I
 
 @dataclass(frozen=True)
 class Pair:
-    """One loop-nest layer as the reference and another simulator see it."""
+    """One layer with loop nests as the reference and another simulator see it; equal layers are equal in ``what``."""
 
     family: str
-    reference_s: float
-    other_s: float
+    what: tuple[Hashable, ...]
+    reference: LayerResult
+    other: LayerResult
+
+    @property
+    def latency(self) -> float:
+        return self.other.latency_s / self.reference.latency_s
+
+    @property
+    def energy(self) -> float | None:
+        one, two = self.reference.energy_j, self.other.energy_j
+        return two / one if one and two is not None else None
 
 
 def pairs(reference: Simulation, other: Simulation) -> list[Pair]:
@@ -119,55 +138,140 @@ def pairs(reference: Simulation, other: Simulation) -> list[Pair]:
     for one, two in zip(reference.layers, other.layers, strict=True):
         both = one.simulator == reference.simulator and two.simulator == other.simulator
         if one.macs + one.outer_macs and both:
-            found.append(Pair(one.op, one.latency_s, two.latency_s))
+            found.append(Pair(one.op, (one.op, one.problems), one, two))
     return found
 
 
+def correlation(found: Sequence[Pair]) -> float | None:
+    """Spearman's, of latencies; None for fewer than three layers, or when all take equally long."""
+    if len(found) < 3:
+        return None
+    return spearman([item.reference.latency_s for item in found], [item.other.latency_s for item in found])
+
+
+@dataclass
+class Workloads:
+    """What the packs answer whole of one architecture, beside the answers of other simulators to the same."""
+
+    arch: str
+    reference: dict[str, Simulation] = field(default_factory=dict)
+    others: dict[str, dict[str, Simulation]] = field(default_factory=lambda: {name: {} for name in COMPARED})
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def pairs(self, name: str, workload: str) -> list[Pair]:
+        other = self.others[name].get(workload)
+        return pairs(self.reference[workload], other) if other else []
+
+    def different(self, name: str) -> list[Pair]:
+        """Of all workloads, each layer once: variants of a workload share most of theirs."""
+        every = (pair for workload in self.reference for pair in self.pairs(name, workload))
+        return list({pair.what: pair for pair in every}.values())
+
+    def whole(self, name: str, workload: str) -> Simulation | None:
+        """The answer to a workload, if it is of this simulator in every layer with loop nests."""
+        other = self.others[name].get(workload)
+        return other if other and not other.fallbacks else None
+
+
+def compare(graphs: Sequence[LayerGraph], arch: str, options: Options) -> Workloads:
+    """Every graph that is recorded whole, by the reference and by the others."""
+    spec = architectures.load(arch)
+    names = {item.model for item in coverage(graphs, [spec], packs()) if item.recorded == item.problems > 0}
+    covered = [graph for graph in graphs if graph.model in names]
+    found = Workloads(arch)
+    with bar(f"comparing on {arch}") as progress:
+        for done, graph in enumerate(covered):
+            progress(done, len(covered))
+            found.reference[graph.model] = simulate(graph, spec, REFERENCE, options=options)
+            for name in COMPARED:
+                try:
+                    found.others[name][graph.model] = simulate(graph, spec, name, options=options)
+                except MmworkloadError as error:
+                    found.refused[name] = " ".join(str(error).split())[:160]
+        progress(len(covered), len(covered))
+    return found
+
+
+def by_family(found: Workloads) -> str:
+    """Ratios and rank correlation by operator family, of different layers."""
+    layers = {name: found.different(name) for name in COMPARED}
+    count = {pair.what: pair.family for items in layers.values() for pair in items}
+    rows = []
+    for family in [*sorted(set(count.values())), "all"]:
+        row = [family, f"{sum(family in (one, 'all') for one in count.values()):,}"]
+        for name in COMPARED:
+            items = [pair for pair in layers[name] if family in (pair.family, "all")]
+            energies = [pair.energy for pair in items if pair.energy is not None]
+            row += [_middle([pair.latency for pair in items]), _middle(energies), _two(correlation(items))]
+        rows.append(row)
+    return table(["<", ">layers", *(f"<{name}{what}" for name in COMPARED for what in _FIGURES)], rows)
+
+
+def by_workload(found: Workloads) -> str:
+    """Of each workload the reference's latency and energy, and how far the others are from them."""
+    rows = []
+    for workload, reference in found.reference.items():
+        row = [f"`{workload}`", si(reference.totals.latency_s, "s"), si(reference.totals.energy_j, "J")]
+        for name in COMPARED:
+            other = found.whole(name, workload)
+            if other is None:
+                row += ["", "", ""]
+                continue
+            one, two = reference.totals, other.totals
+            energy = two.energy_j / one.energy_j if one.energy_j and two.energy_j is not None else None
+            row += [_two(two.latency_s / one.latency_s), _two(energy), _two(correlation(found.pairs(name, workload)))]
+        rows.append(row)
+    heads = [f">{name}{what}" for name in COMPARED for what in _FIGURES]
+    return table(["<workload", ">latency", ">energy", *heads], rows)
+
+
+def summary(every: Sequence[Workloads]) -> str:
+    """Whole workloads: ratios and the order of the workloads; and the order of the layers within one."""
+    rows = []
+    for found in every:
+        for name in COMPARED:
+            whole = [(item, other) for key, item in found.reference.items() if (other := found.whole(name, key))]
+            if not whole:
+                continue
+            seconds = [(one.serial_latency_s, two.serial_latency_s) for one, two in whole]
+            joules = [two.energy_j / one.energy_j for one, two in whole if one.energy_j and two.energy_j is not None]
+            within = [correlation(found.pairs(name, key)) for key in found.reference]
+            rows.append(
+                [
+                    f"`{found.arch}`",
+                    f"`{name}`",
+                    f"{len(whole):,}",
+                    _middle([two / one for one, two in seconds]),
+                    _middle(joules),
+                    _two(spearman(*zip(*seconds, strict=True)) if len(whole) > 2 else None),
+                    _middle([item for item in within if item is not None]),
+                ]
+            )
+    heads = ["<architecture", "<simulator", ">workloads", "<latency", "<energy", ">rank of workloads"]
+    return table([*heads, "<rank of layers within one"], rows)
+
+
 def against_reference(graphs: Sequence[LayerGraph], archs: Sequence[str], options: Options) -> Iterator[str]:
-    """Rank correlation and ratio by operator family over the workloads that the packs answer whole."""
+    """Rank correlation and ratio over the workloads that the packs answer whole."""
+    every = [compare(graphs, arch, options) for arch in archs]
     yield "## Against recorded Timeloop results"
-    labels = "; ".join(dict.fromkeys(pack.label for pack in packs()))
-    for arch in archs:
-        spec = architectures.load(arch)
-        names = {item.model for item in coverage(graphs, [spec], packs()) if item.recorded == item.problems > 0}
-        covered = [graph for graph in graphs if graph.model in names]
-        if not covered:
-            yield f"On `{arch}` no workload is recorded whole."
+    yield _EXPLAINED.format(labels="; ".join(dict.fromkeys(pack.label for pack in packs())))
+    yield summary(every)
+    for found in every:
+        yield f"### {found.arch}"
+        count = plural(len(graphs), "workload")
+        if not found.reference:
+            yield f"Of {count} none is recorded whole."
             continue
-        found: dict[str, list[Pair]] = {name: [] for name in COMPARED}
-        ranks: dict[str, list[float]] = {name: [] for name in COMPARED}
-        refused: dict[str, str] = {}
-        with bar(f"comparing on {arch}") as progress:
-            for done, graph in enumerate(covered):
-                progress(done, len(covered))
-                reference = simulate(graph, spec, REFERENCE, options=options)
-                for name in COMPARED:
-                    try:
-                        both = pairs(reference, simulate(graph, spec, name, options=options))
-                    except MmworkloadError as error:
-                        refused[name] = " ".join(str(error).split())[:160]
-                        continue
-                    found[name] += both
-                    rho = spearman([item.reference_s for item in both], [item.other_s for item in both])
-                    if rho is not None and len(both) > 2:
-                        ranks[name].append(rho)
-            progress(len(covered), len(covered))
-        yield (
-            f"On `{arch}`, {', '.join(f'`{graph.model}`' for graph in covered)}, which are recorded whole ({labels})."
-            " Ratio: latency of a layer over Timeloop's, median and quartiles over layers."
-        )
-        families = sorted({item.family for items in found.values() for item in items})
-        rows = [["rank correlation (Spearman) within a workload, median", "", *(_middle(ranks[n]) for n in COMPARED)]]
-        for family in families:
-            ratios = {
-                name: [item.other_s / item.reference_s for item in found[name] if item.family == family]
-                for name in COMPARED
-            }
-            count = max(len(items) for items in ratios.values())
-            rows.append([f"ratio, {family}", f"{count:,}", *(_middle(ratios[name]) for name in COMPARED)])
-        yield table(["<", ">layers", *(f"<{name}" for name in COMPARED)], rows)
-        if refused:
-            yield "\n".join(f"- `{name}`: {literal(why)}" for name, why in refused.items())
+        yield f"Recorded whole are {len(found.reference):,} of {count}. Each layer once, by operator family:"
+        yield by_family(found)
+        if found.refused:
+            yield "\n".join(f"- `{name}`: {literal(why)}" for name, why in found.refused.items())
+    yield "## Each recorded workload"
+    for found in every:
+        if found.reference:
+            yield f"On `{found.arch}`:"
+            yield by_workload(found)
 
 
 def _middle(values: Sequence[float]) -> str:
@@ -180,12 +284,15 @@ def _middle(values: Sequence[float]) -> str:
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
+def _two(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", nargs="?", default="docs/simulators.md", type=Path)
     parser.add_argument("--limit-s", type=float, default=120.0, help="of one simulator run")
     parser.add_argument("--workload", action="append", help="instead of the three of the page")
-    parser.add_argument("--all", action="store_true", help="compare on every variant, not the first of each workload")
     parser.add_argument("--skip", action="append", default=[], help="SIMULATOR=WORKLOAD that would take too long")
     chosen = parser.parse_args(arguments)
     options = Options(limit_s=chosen.limit_s)
@@ -202,13 +309,12 @@ def main(arguments: Sequence[str]) -> None:
     versions = {
         name: item.version for cells in found.values() for name, item in cells.simulations.items() if item.version
     }
-    blocks = [_HEAD, f"Limit of one run: {chosen.limit_s:g} s. Versions:"]
+    command = shlex.join(["python", "-m", "mmworkload.reporting.simulators_page", *arguments])
+    blocks = [_HEAD.format(command=command), f"Limit of one run: {chosen.limit_s:g} s. Versions:"]
     blocks.append("\n".join(f"- `{name}`: {literal(version)}" for name, version in versions.items()))
     blocks += grid(found, SIMULATORS)
     recorded = list(dict.fromkeys(row.arch for pack in packs() for row in pack.rows))
-    firsts = {f"{name}/{family.variants[0].name}" for name, family in families().items()}
-    graphs = [LayerGraph.load(path) for name, path in known.items() if chosen.all or name in firsts]
-    blocks += against_reference(graphs, recorded, options)
+    blocks += against_reference([LayerGraph.load(path) for path in known.values()], recorded, options)
     write_atomic(chosen.output, "\n".join(block.rstrip("\n") + "\n" for block in blocks))
     print(chosen.output)
 
