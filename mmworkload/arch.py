@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mmworkload.errors import ArchitectureError, UnknownNameError
+from mmworkload.files import read_text
 from mmworkload.plugins import data_files, plugins
 from mmworkload.problem import LEGEND, Role
 
@@ -275,10 +276,9 @@ def _native(folder: Path) -> Architecture:
 def _read(path: Path) -> Any:
     import yaml
 
+    text = read_text(path, ArchitectureError)
     try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArchitectureError(f"cannot read {path}: {error}") from error
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ArchitectureError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 

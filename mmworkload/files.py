@@ -1,15 +1,42 @@
-"""Writing results: a file or a folder appears whole, under its name, or not at all."""
+"""Files: one that cannot be read is told with the reason; one that is written appears whole or not at all."""
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from mmworkload.errors import MmworkloadError
+from mmworkload.errors import FormatError, MmworkloadError
+
+
+def read_text(path: Path, wrong: type[MmworkloadError] = FormatError) -> str:
+    """The text of a file. Raises ``wrong``: what keeps it from being read, and files with a name like it."""
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError as error:
+        near: list[str] = []
+        with suppress(OSError):
+            near = difflib.get_close_matches(path.name, [item.name for item in path.absolute().parent.iterdir()])
+        advice = f" Did you mean {' or '.join(str(path.with_name(name)) for name in near)}?" if near else ""
+        raise wrong(f"cannot read {path}: there is no such file.{advice}") from error
+    except OSError as error:
+        raise wrong(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise wrong(f"cannot read {path}: it is no text in UTF-8 (byte {error.start})") from error
+
+
+def read_json(path: Path, wrong: type[MmworkloadError] = FormatError) -> Any:
+    """The content of a JSON file. Raises ``wrong`` as :func:`read_text` does, and for what is no JSON."""
+    try:
+        return json.loads(read_text(path, wrong))
+    except (ValueError, RecursionError) as error:
+        raise wrong(f"cannot read {path}: it is no JSON ({error})") from error
 
 
 def _writable_parent(path: Path) -> Path:

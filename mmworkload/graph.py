@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import FormatError, UnknownNameError
-from mmworkload.files import write_atomic
+from mmworkload.files import read_text, write_atomic
 from mmworkload.layer import CATEGORIES, TENSOR_KINDS, Layer, Tensor
 from mmworkload.problem import Problem
 
@@ -368,10 +368,9 @@ class LayerGraph:
         source = Path(path)
         if source.suffix == ".csv":
             raise FormatError(f"{source}: a CSV is a table for readers; load the .json or .yaml of the graph")
+        text = read_text(source)
         try:
-            return cls.from_text(source.read_text())
-        except (OSError, UnicodeDecodeError) as error:
-            raise FormatError(f"cannot read {source}: {error}") from error
+            return cls.from_text(text)
         except FormatError as error:
             raise FormatError(f"{source}: {error}") from error
 

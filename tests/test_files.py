@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mmworkload.errors import MmworkloadError
-from mmworkload.files import folder_atomic, write_atomic
+from mmworkload.errors import ArchitectureError, FormatError, MmworkloadError
+from mmworkload.files import folder_atomic, read_json, read_text, write_atomic
 
 MARKER = "manifest.json"
 
@@ -137,3 +137,37 @@ def test_a_folder_of_somebody_else_and_a_file_are_refused_and_kept(tmp_path: Pat
     assert (foreign / "chapter1.tex").read_text() == "years of work"
     with pytest.raises(MmworkloadError, match="is a file"):
         folder_atomic(foreign / "chapter1.tex", MARKER).__enter__()
+
+
+def test_a_file_that_is_not_there_is_told_with_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text("a: 1\n")
+    with pytest.raises(
+        FormatError, match=r"cannot read .*swep\.yaml: there is no such file\. Did you mean .*/sweep\.yaml\?$"
+    ):
+        read_text(tmp_path / "swep.yaml")
+    with pytest.raises(ArchitectureError, match=r"there is no such file\.$"):
+        read_text(tmp_path / "nowhere" / "sweep.yaml", ArchitectureError)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"a\xff", r"it is no text in UTF-8 \(byte 1\)"),
+        (b"{", r"it is no JSON \(Expecting property name"),
+        (None, "Is a directory"),
+    ],
+)
+def test_what_cannot_be_read_says_why(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    path = tmp_path / "data.json"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(FormatError, match=f"cannot read .*data.json: {reason}"):
+        read_json(path)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "data.json", '{"grün": [1, 2.5, null]}')
+    assert read_text(tmp_path / "data.json") == '{"grün": [1, 2.5, null]}'
+    assert read_json(tmp_path / "data.json") == {"grün": [1, 2.5, None]}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmworkload.errors import FormatError
-from mmworkload.files import write_atomic
+from mmworkload.files import read_json, write_atomic
 from mmworkload.measuring.energy import Energy
 
 if TYPE_CHECKING:
@@ -333,10 +333,9 @@ class Measurement:
     @classmethod
     def load(cls, path: str | Path) -> Measurement:
         """Reads what :meth:`save` wrote. FormatError names the file and what is wrong."""
+        data = read_json(Path(path))
         try:
-            return cls.from_dict(json.loads(Path(path).read_text()))
-        except (OSError, ValueError) as error:
-            raise FormatError(f"cannot read {path}: {error}") from error
+            return cls.from_dict(data)
         except FormatError as error:
             raise FormatError(f"{path}: {error}") from error
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from mmworkload.errors import FormatError, MmworkloadError
+from mmworkload.files import read_text
 from mmworkload.sweeping.conditions import Condition, Term
 
 Value = bool | int | float | str | list[str]
@@ -170,11 +171,7 @@ class SweepSpec(_Strict):
 
 def read(path: Path) -> SweepSpec:
     """The sweep in a YAML file. FormatError: what is wrong, with file and YAML path."""
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(f"cannot read {path}: {error}") from error
-    return parse(text, str(path))
+    return parse(read_text(path), str(path))
 
 
 def parse(text: str, where: str = "sweep") -> SweepSpec:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import FormatError, MmworkloadError
-from mmworkload.files import write_atomic
+from mmworkload.files import read_json, write_atomic
 from mmworkload.sweeping.rows import KILLED
 
 if TYPE_CHECKING:
@@ -99,10 +99,7 @@ class Store:
     def state(self) -> dict[str, Any]:
         """What was decided at the start. FormatError when it cannot be read."""
         path = self.root / STATE
-        try:
-            found: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise FormatError(f"cannot read {path}: {error}") from error
+        found: dict[str, Any] = read_json(path)
         if found.get("schema_version") != SCHEMA:
             raise FormatError(f"{path} was written by another version of mmworkload; use that one or start anew")
         return found

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mmworkload.errors import FormatError, MmworkloadError
+from mmworkload.files import read_json
 
 SCHEMA_VERSION = 1
 MEASURED, SIMULATED = "measurement", "simulation"
@@ -95,10 +95,7 @@ def load_run(path: str | Path) -> Run:
     place = Path(path)
     if place.is_dir():
         return _measured(place)
-    try:
-        data = json.loads(place.read_text())
-    except (OSError, ValueError) as error:
-        raise FormatError(f"cannot read {place}: {error}") from error
+    data = read_json(place)
     if isinstance(data, dict) and "serial_latency_s" in data:
         return _simulated(data, place)
     return _measured(place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmworkload.errors import FormatError, ModelError, UnknownNameError
+from mmworkload.files import read_json
 
 # How libraries write the identifiers that have a meaning of their own (an end, a padding, a place for an image).
 SPECIAL_TOKENS = ("_token_id", "_token_index", "_token")
@@ -62,10 +62,7 @@ def quiet() -> Iterator[None]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise FormatError(f"cannot read {path}: {error}") from error
+    data = read_json(path)
     if not isinstance(data, dict) or "model_type" not in data:
         raise FormatError(f"{path} is no configuration of transformers: it has no model_type")
     return data
