@@ -163,11 +163,13 @@ def _show(done: Summary, folder: Path, json: bool) -> None:
 
 @contextmanager
 def _watching() -> Iterator[Callable[[Progress], None]]:
-    """Progress with the time left and the best so far, on stderr, where somebody looks at it."""
-    if not sys.stderr.isatty():
-        yield lambda progress: None
-        return
+    """Progress with the time left and the best so far, on stderr."""
+    from mmworkload.cli.progress import log
     from mmworkload.reporting.tables.sweep import progress_line
+
+    if not sys.stderr.isatty():
+        yield log(progress_line)
+        return
 
     def show(progress: Progress) -> None:
         print(f"\r\x1b[K{progress_line(progress)}", end="", file=sys.stderr, flush=True)
