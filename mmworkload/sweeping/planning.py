@@ -24,7 +24,6 @@ from mmworkload.sweeping.store import Store
 
 _LOOKED_AT = 400
 _TIMED = 3
-_TIMED_DESIGNS = 64
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ class Plan:
     jobs, cached: different simulator runs, and those whose answer is known. Where ``looked_at`` is less than
         ``designs``, both are extrapolated from that many designs (an upper bound, as more designs share more).
     seconds_a_job: of the few jobs that were timed; None when nothing has to run, or is not timed.
-    seconds: of the whole sweep, with ``workers`` processes; None when not known.
+    loading_s: what reading and tracing the workloads took now, and will take again in a sweep that was not begun.
+    seconds: of the whole sweep, with ``workers`` processes and ``loading_s``; None when not known.
     """
 
     method: str
@@ -59,6 +59,7 @@ class Plan:
     jobs: int
     cached: int
     seconds_a_job: float | None
+    loading_s: float
     seconds: float | None
     workers: int
 
@@ -82,7 +83,9 @@ def plan(
         store = Store(directory or Path(folder))
         if not store.exists:
             store = Store(Path(folder))
+        started = time.monotonic()
         setup = prepare(spec, store, where=str(file), progress=loading)
+        loading_s = time.monotonic() - started
         finished = len(store.finished()) if store.exists else 0
     designs = setup.space.count()
     looked = list(islice(_sample(setup), _LOOKED_AT))
@@ -106,12 +109,16 @@ def plan(
     seconds: float | None = None
     todo = designs - finished
     if closed_form.takes(setup):
-        seconds = _closed_form_s(setup, looked[:_TIMED_DESIGNS]) * todo / max(1, len(looked[:_TIMED_DESIGNS]))
+        # The first evaluation also prepares what all designs share.
+        first, rest = _closed_form_s(setup, looked[:1]), _closed_form_s(setup, looked)
+        seconds = first + rest * todo / max(1, len(looked))
     elif timed and left:
         seconds_a_job = _timed(list(left.values()), known, count)
         seconds = seconds_a_job * len(left) * scale / count
     elif not left:
         seconds = 0.0
+    if seconds is not None:
+        seconds += loading_s
     return Plan(
         method=spec.search.method,
         simulator=setup.simulator,
@@ -128,6 +135,7 @@ def plan(
         jobs=round(len(jobs) * scale),
         cached=round((len(jobs) - len(left)) * scale),
         seconds_a_job=seconds_a_job,
+        loading_s=loading_s,
         seconds=seconds,
         workers=count,
     )

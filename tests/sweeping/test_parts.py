@@ -49,6 +49,8 @@ def test_a_network_with_exits_is_swept_as_what_is_expected_of_it(
     workload = load_workload(exits, (), True, {})
 
     planned = plan(file)
+    assert planned.seconds is not None
+    assert planned.seconds > planned.loading_s > 0
     assert planned.layers == sum(len(part.graph) for part in workload.parts) + len(LayerGraph.load(first))
     run(file, tmp_path / "out")
 

@@ -37,6 +37,8 @@ def plan_tables(found: Plan) -> list[RenderableType]:
         entries.append(("refused", f"{found.refused:,} of {found.looked_at:,} designs: {found.reason}"))
     if found.seconds_a_job is not None:
         entries.append(("a job takes", f"{si(found.seconds_a_job, 's')}, mean of a few"))
+    if found.loading_s >= 1.0:
+        entries.append(("workloads take", f"{duration(found.loading_s)} to read and trace"))
     if found.seconds is not None:
         entries.append(("time", f"about {duration(found.seconds)} with {found.workers} at work"))
     return [section("Plan", facts(entries))]
