@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import mmworkload
@@ -15,6 +17,7 @@ from mmworkload.errors import MmworkloadError, UnknownNameError
 from mmworkload.exits import ExitNetwork, ExitSettings, analyse, with_exits
 from mmworkload.exits.analysis import PUBLISHED, Cost, simulated_costs
 from mmworkload.graph import LayerGraph, Workload
+from mmworkload.reporting.tables.exits import exits_tables
 from mmworkload.simulating import engine
 from mmworkload.simulating.result import Simulation
 from mmworkload.tracing.snapshot import path_of
@@ -80,6 +83,12 @@ def test_the_best_order_by_latency_is_not_that_by_macs(zoo: Zoo) -> None:
     assert found.row("latency", eyeriss).best_order == ("text", "image")
     # BERT has ten times the parameters of DenseNet: reading few of them is another order again.
     assert found.row("params").best_order == ("image", "text")
+
+    shown = StringIO()
+    Console(width=80, file=shown).print(*exits_tables(found))
+    text = shown.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "Best order for parameters, latency on tpu_like: image, text." in " ".join(text.split())
 
 
 def test_phi_index_and_brute_force_agree_at_equal_probabilities(zoo: Zoo) -> None:

@@ -70,14 +70,22 @@ def _costs(analysis: ExitAnalysis) -> RenderableType:
             Name(item.machine or "(graph)"),
             *(si(value, unit) for value in (item.plain, item.full, item.expected)),
             share(-item.reduction),
-            _arrow(item.best_order),
             share(item.best / item.plain - 1 if item.plain else None),
         ]
 
-    columns = ["<cost", "<of", ">without", ">none taken", ">expected", ">change", "<best order", ">change"]
+    orders: dict[str, list[str]] = {}
+    for item in analysis.rows:
+        what = f"{_KINDS[item.kind]} on {item.machine}" if item.machine else _KINDS[item.kind]
+        orders.setdefault(_arrow(item.best_order), []).append(what)
+    if len(orders) == 1:
+        best = [f"Best order for every cost: {order}." for order in orders]
+    else:
+        best = [f"Best order for {', '.join(what)}: {order}." for order, what in orders.items()]
+    columns = ["<cost", "<of", ">without", ">none taken", ">expected", ">change", ">best order"]
     return section(
         f"Expected cost of {'a batch' if analysis.batch > 1 else 'a sample'}, order {_arrow(analysis.order)}",
         table(columns, [row(item) for item in analysis.rows], tight=True),
+        *best,
         "Parameters: those that are read; all of them have to be stored. Bytes of the graph: each tensor once a layer.",
     )
 
