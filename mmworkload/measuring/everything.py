@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mmworkload.errors import MmworkloadError, UnknownNameError
+from mmworkload.errors import MmworkloadError, UnknownNameError, one_line
 from mmworkload.files import write_atomic
 from mmworkload.measuring import DEVICES, Measurement, find_device, measure
 
@@ -109,9 +109,9 @@ def measure_one(item: Item, *, device: str, out: Path, limit_s: float) -> tuple[
             result = measure(resolve(item.name, batch=item.batch, dtype=item.dtype), device=device, limit_s=limit_s)
             result.save(path)
     except Exception as error:
-        reason = str(error) if isinstance(error, MmworkloadError) else f"{type(error).__name__}: {error}"
+        reason = one_line(error)
         print(f"  {reason}", file=sys.stderr, flush=True)
-        return Row(item.name, item.batch, item.dtype, f"failed: {' '.join(reason.split())}"), {}
+        return Row(item.name, item.batch, item.dtype, f"failed: {reason}"), {}
     return row_of(result, item.file), result.provenance
 
 

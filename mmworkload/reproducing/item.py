@@ -20,7 +20,7 @@ MEANING: dict[Basis | Status, str] = {
     "published": "stated in the paper",
     "script": "read in the script with which the authors parse their traces: their intermediate data, not published",
     "exact": "counted in the traced graph, of no device",
-    "modelled": "by the closed-form roofline on a GPU's published figures: a lower bound of time, without launches",
+    "modelled": "by the closed-form roofline on a GPU's published figures: layer by layer, nothing fused, no launches",
     "measured": "from the results given with --measured, on the device that is named",
 }
 
@@ -184,5 +184,6 @@ def cell(value: Value, unit: Unit) -> str:
         case "count":
             return f"{value:,.0f}"
         case "1/s":
-            return f"{value:,.1f}"
-    return si(value) if value >= 1000 else f"{value:.3g}"
+            return f"{value:,.1f}" if value >= 100 else f"{value:.4g}"
+    # What rounds to 1000 has a prefix too.
+    return si(value) if value >= 999.5 else f"{value:.3g}"

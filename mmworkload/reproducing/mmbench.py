@@ -21,15 +21,16 @@ def _concurrent(sources: Sources) -> Iterator[Table]:
     rows: list[list[Value]] = []
     ours = []
     for name in STRAGGLED:
-        found = sources.roofline(sources.graph(name), gpu).concurrency
-        if found is None:
+        simulated = sources.roofline(sources.graph(name), gpu)
+        found, idle = simulated.concurrency, simulated.straggler.idle_share
+        if found is None or idle is None:
             continue
         one, own = found.accelerators[0], found.accelerators[len(found.modalities) - 1]
-        rows.append([name, own.count, one.latency_s, own.latency_s, own.speedup, own.waiting_share, own.critical])
+        rows.append([name, own.count, one.latency_s, own.latency_s, own.speedup, idle, own.critical])
         if name in (LATE, PUSH):
-            ours.append(Ours("idle", own.waiting_share, f"roofline time, {variant(name)}"))
-    heads = "workload, GPUs:count, serial:s, concurrent:s, faster:ratio, waiting:share, critical"
-    notes = ["Waiting: of all GPUs' time, until the last encoder ends. mmworkload simulate has other numbers of GPUs."]
+            ours.append(Ours("idle", idle, f"roofline time, {variant(name)}"))
+    heads = "workload, GPUs:count, serial:s, concurrent:s, faster:ratio, idle:share, critical"
+    notes = ["Idle: of all GPUs' time, until the slowest encoder ends. mmworkload simulate has other numbers of GPUs."]
     yield Table("A GPU for each modality", "modelled", gpu.description, heads, rows, ours, notes)
 
 
@@ -37,8 +38,8 @@ CONCURRENCY = Item(
     "D4b", PAPER, "section 4.3.3", "encoders one after another and side by side", SERVER,
     (Headline("idle", "MuJoCo Push: 75 % of the resources idle for 77 % of the encoders' time", 0.75 * 0.77, "share",
               "MMBench, section 4.3.3; the product is ours"),),
-    "The paper reckons from the encoders' times, and so does this, from the roofline's. Ours is of the whole time, in"
-    " which the transformer fusion has a large part. Streams of one GPU share its peak and bandwidth too.",
+    "The paper reckons from the encoders' times, and so does this, from the roofline's: D4 has what brings those of the"
+    " late fusion together. Streams of one GPU share its peak and bandwidth too.",
     (Side("modelled", _concurrent), executed("streams", STRAGGLED)),
 )  # fmt: skip
 
@@ -125,8 +126,10 @@ def _memory_measured(rows: Records) -> Iterator[Ours]:
 MEMORY = Item(
     "D10", PAPER, "figure 13", "peak memory of AV-MNIST by batch: model, data, intermediates", SERVER,
     (
-        Headline("constant", "the model's memory stays with the batch", 1.0, "ratio", "MMBench, section 5.1"),
-        Headline("linear", "intermediates grow as the batch", 10.0, "ratio", "MMBench, section 5.1"),
+        Headline("constant", "the model's memory stays generally the same", 1.0, "ratio",
+                 "MMBench, section 5.1; the factor is ours"),
+        Headline("linear", "intermediates grow as the batch", 10.0, "ratio",
+                 "MMBench, section 5.1; the factor is ours"),
         Headline("share", "the multi-modal network has the larger share of intermediates", None, "share",
                  "MMBench, section 5.1"),
     ),
@@ -142,10 +145,10 @@ MEMORY = Item(
 FORMULAS = {
     "zero": "0",
     "sum": "x + y",
-    "concat": "ReLU([x y] W)",
+    "concat": "ReLU([x y] W + b)",
     "tensor": "x outer y",
-    "attention": "softmax(x yT) y",
-    "linear-glu": "x W * sig(y W)",
+    "attention": "softmax(x yT/√C) y",
+    "linear-glu": "x W1 * sig(y W2)",
 }
 
 
@@ -164,8 +167,9 @@ def _fusions(sources: Sources) -> Iterator[Table]:
 FUSION = Item(
     "D15", PAPER, "table 1", "the six fusion operators, and what each costs in AV-MNIST", "no device: formulas",
     (Headline("formulas", "Zero, Sum, Concat, Tensor, Attention, LinearGLU", None, "", "MMBench, table 1"),),
-    "The paper gives formulas and no costs. Modalities of different width go through a linear layer first. For Tensor,"
-    " MMBench's public code has other forms than the outer product.",
+    "The paper gives formulas and no costs, and in that of attention the last y inside of the softmax. Sum and attention"
+    " bring the narrower modality to the width of the other by a linear layer first. For Tensor in AV-MNIST, MMBench's"
+    " public code has other forms than the outer product.",
     (
         Side("exact", _fusions, TORCH),
         measured("D15", (MULTI, "av-mnist/tensor", PUSH), "op layers macs allocated_bytes layer_s"),
@@ -200,8 +204,8 @@ def _workloads(sources: Sources) -> Iterator[Table]:
 ZOO = Item(
     "T3", PAPER, "table 3", "the nine workloads: parameters and MACs", "no device: sizes",
     (Headline("nine", "one small, four large and four medium workloads", None, "", "MMBench, table 3"),),
-    "The paper gives sizes in words. Its public code often builds other networks than table 3 lists: those that end in"
-    " -mmbench are the code's, the others the paper's. docs/workloads.md says how they differ.",
+    "The paper gives sizes in words. Its public code often builds other networks than table 3 lists: where both are"
+    " here, the name of the code's ends in -mmbench. docs/workloads.md says how they differ.",
     (Side("exact", _workloads),),
 )  # fmt: skip
 
@@ -220,8 +224,9 @@ QUALITY = _elsewhere(
 )
 IMPORTANCE = _elsewhere(
     "D8",
-    Headline("major", "right by the major modality alone, more than", 0.75, "share", "MMBench, section 4.2.3"),
-    Headline("fused", "right only with the fusion, less than", 0.05, "share", "MMBench, section 4.2.3"),
+    Headline("major", "of correct samples: by the major modality alone, more than", 0.75, "share",
+             "MMBench, section 4.2.3"),
+    Headline("fused", "of correct samples: only with the fusion, less than", 0.05, "share", "MMBench, section 4.2.3"),
 )
 
 ITEMS = (CONCURRENCY, QUALITY, IMPORTANCE, BATCH, MEMORY, FUSION, ZOO)

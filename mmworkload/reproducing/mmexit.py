@@ -55,7 +55,7 @@ def _orders(sources: Sources) -> Iterator[Table]:
         ours += [Ours(key, off, f"{name}, p = {SELDOM}") for key, off in (("phi", macs.reduction), ("listed", listed))]
     heads = "data, MMExit:share, listed:share, best:share, worst:share, MMExit's order"
     notes = [
-        f"MACs taken off at p = {SELDOM}: in MMExit's order, in the model's own (RExit), in the best and the worst."
+        f"MACs taken off at p = {SELDOM}, a choice of ours: in MMExit's order, the model's own (RExit), best and worst."
     ]
     yield Table("Order of modalities", "exact", GRAPH, heads, rows, ours, notes)
 

@@ -70,7 +70,7 @@ class Sources:
 
 
 def launches(layers: Iterable[Layer]) -> int:
-    """Kernels that the layers start at least: one for each loop nest, and one for a layer without any."""
+    """Kernels that the layers start: one for each loop nest, and one for a layer without any. Libraries may fuse."""
     return sum(layer.launches for layer in layers if layer.placement == "device")
 
 
@@ -97,11 +97,12 @@ def measured(
 ) -> Side:
     """The side that a view of :mod:`mmworkload.analyzing` makes of given measurements of ``names``.
 
-    ``columns`` are those of the view that are shown; ``ours`` gets all of them, with model and batch. ``counters``:
-    without hardware counters there is nothing to show.
+    ``columns`` are those of the view that are shown, ``name`` or ``name=heading``; ``ours`` gets all of them, with
+    model and batch. ``counters``: without hardware counters there is nothing to show.
     """
     from mmworkload.analyzing import COLUMNS, Taken, analyze, find
 
+    headings = dict(column.partition("=")[::2] for column in columns.split())
     advice = f"mmworkload measure {names[0]} --device cuda{' --counters' if counters else ''} -o FOLDER"
 
     def make(sources: Sources) -> Iterable[Table]:
@@ -116,7 +117,7 @@ def measured(
             m = found[0].measurement
             on = f"{on}: {m.model}, batch {m.batch}"
             frame = frame.assign(model=m.model, batch=m.batch)
-        wanted = [*(["model", "batch"] if len(found) > 1 else []), *columns.split()]
+        wanted = [*(["model", "batch"] if len(found) > 1 else []), *headings]
         notes = list(frame.attrs.get("notes", ()))
         largest = list(find(view).largest)
         shown = frame
@@ -128,7 +129,9 @@ def measured(
         if counters and kept[[name for name in kept.columns if COLUMNS[name].counter]].isna().all(axis=None):
             raise UnavailableError(f"hardware counters, which the result of {devices(found)} has not: {advice}")
         rows = kept.astype(object).where(kept.notna(), None).to_numpy().tolist()
-        heads = ", ".join(f"{name}:{_UNITS.get(COLUMNS[name].unit, 'number')}" for name in kept.columns)
+        heads = ", ".join(
+            f"{headings.get(name) or name}:{_UNITS.get(COLUMNS[name].unit, 'number')}" for name in kept.columns
+        )
         records = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
         yield Table(find(view).title, "measured", on, heads, rows, list(ours(records)), notes)
 
