@@ -34,19 +34,23 @@ class Covered:
 def coverage(graphs: Iterable[LayerGraph], archs: Iterable[Architecture], packs: Iterable[Pack]) -> Iterator[Covered]:
     """One entry for each graph and architecture, at normal effort."""
     shelf, designs = list(packs), list(archs)
-    known: dict[str, set[str]] = {}
+    known: dict[str, dict[str, bool]] = {arch.key: {} for arch in designs}
     for pack in shelf:
         for row in pack.rows:
-            known.setdefault(row.arch_key, set()).add(row.problem)
+            known.setdefault(row.arch_key, {})[row.problem] = True
     for graph in graphs:
+        # Architectures of one precision run the same problems.
+        wanted: dict[frozenset[tuple[str, int]], dict[str, Problem]] = {}
         for arch in designs:
-            texts = known.setdefault(arch.key, set())
-            wanted = problems_of(graph, arch).values()
-            for problem in wanted:
-                # Another problem may be the same to the simulator.
-                if str(problem) not in texts and _answered(shelf, problem, arch):
-                    texts.add(str(problem))
-            yield Covered(graph.model, arch.name, len(wanted), sum(str(problem) in texts for problem in wanted))
+            precision = frozenset(arch.bits.items())
+            if precision not in wanted:
+                wanted[precision] = {str(problem): problem for problem in problems_of(graph, arch).values()}
+            problems, answers = wanted[precision], known[arch.key]
+            for text, problem in problems.items():
+                if text not in answers:
+                    # Another problem may be the same to the simulator.
+                    answers[text] = _answered(shelf, problem, arch)
+            yield Covered(graph.model, arch.name, len(problems), sum(answers[text] for text in problems))
 
 
 def _answered(shelf: list[Pack], problem: Problem, arch: Architecture) -> bool:
