@@ -2,7 +2,9 @@
 
 A run starts eager: attention is written out and every kernel is started on its own. ``launch_us`` is what starting one
 keeps the device waiting; no published specification has it, so it is asked for. torch.compile's fusing of elementwise
-kernels is not in it: a CUDA graph is one start a run, of the same kernels.
+kernels is not in it: a CUDA graph is one start a run, of the same kernels. Narrow weights and caches are widened by the
+kernel that reads them, as the paper's quantised kernels do it; a library that widens them in a kernel of its own starts
+one more each time, and writes and reads them once more.
 """
 
 from __future__ import annotations
