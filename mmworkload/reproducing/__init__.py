@@ -19,7 +19,7 @@ from mmworkload.reproducing.sources import Sources
 if TYPE_CHECKING:
     from mmworkload.measuring.folder import Result
 
-__all__ = ["Headline", "Item", "Missing", "Ours", "Reproduction", "Side", "Sources", "Table", "find", "items", "reproduce"]
+__all__ = ["Headline", "Item", "Missing", "Ours", "Reproduction", "Side", "Sources", "Table", "items", "reproduce"]
 
 
 def items() -> tuple[Item, ...]:

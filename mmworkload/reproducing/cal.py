@@ -62,9 +62,7 @@ def _stages_counted(sources: Sources) -> Iterator[Table]:
             pairs = (("cal", 0), ("cal", 2), ("mmbench", 0), ("mmbench", 2), ("params", 1))
             ours = [Ours(key, ratios[place], what[place]) for key, place in pairs]
     heads = "workload, encoders:number, fusion:number, head:number, MACs:ratio, params:ratio, kernels:ratio"
-    notes = [
-        "MACs by stage; then MACs, parameters and kernels (one for each loop nest) of fusion over encoders."
-    ]
+    notes = ["MACs by stage; then MACs, parameters and kernels (one for each loop nest) of fusion over encoders."]
     yield Table("Work by stage", "exact", GRAPH, heads, rows, ours, notes)
 
 
@@ -101,9 +99,9 @@ STAGES = Item(
         Headline("mmbench", "the same as execution time, nearly", 3.0, "ratio", "MMBench, section 4.3.1"),
         Headline("params", "its parameters over the encoders', about", 15.0, "ratio", "CAL, section 4.1"),
     ),
-    "The fusion is many small kernels on 16 tokens. MACs and the roofline leave out that a kernel takes its time however"
-    " little it does, and counting kernels leaves out all else: the papers' times lie between the two. CAL does not say"
-    " what it counts among the encoders' parameters: ours are those of the public code, where this variant encodes"
+    "The fusion is many small kernels on 16 tokens. MACs and the roofline leave out that a kernel takes its time,"
+    " however little it does; counting kernels leaves out all else. The papers' times lie between the two. CAL does not"
+    " say what it counts among the encoders' parameters: ours are those of the public code, where this variant encodes"
     " without an LSTM.",
     (
         Side("exact", _stages_counted),
@@ -226,7 +224,8 @@ STRAGGLER = Item(
     ),
     "The papers do not say which fusion's encoders they time. Each of the late fusion's has an LSTM of 16 steps, whose"
     " weights the roofline reads at every step; that brings their times together, near the papers' figures. Without it"
-    " the image encoder has thousands of times the MACs, and on a GPU the others take what starting their kernels takes.",
+    " the image encoder has thousands of times the MACs, and on a GPU the others take what starting their kernels"
+    " takes.",
     (
         Side("exact", _stragglers_counted),
         Side("modelled", _stragglers_modelled),

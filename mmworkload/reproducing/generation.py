@@ -92,13 +92,13 @@ BREAKDOWN = Item(
         _script("decode", "Chameleon 34B, decoding (image and text in): Attention over Linear", 697 / 446, "ratio"),
         _script("prefill", "Chameleon 34B, prefill: Attention over Linear", 397 / 4143, "ratio"),
     ),
-    "No layer is idle: idle time is what starting kernels leaves, and only a measurement has it. The script's shares are"
-    " of all time, also idle (HSTU 2.1, Seamless 24.1, Code Llama 58.3 %), ours of the layers' time: of that, Seamless'"
-    " reorder is 69 % there and Code Llama's Linear 84 %. Seamless' is of a whole run, ours of a step of the text"
-    " decoder; the reorder grows with the length, which is not known, nor is the size of HSTU that the authors ran."
-    " Chameleon's figures are of a whole run at batch 16; at batch 1, as here, the weights of linear layers are read for"
-    " one row. That is at most 16 of the about 450 times between the two in decoding. The roofline moves the scores of"
-    " attention through DRAM, between its two products.",
+    "No layer is idle: idle time is what starting kernels leaves, and only a measurement has it. The script's shares"
+    " are of all time, also idle (HSTU 2.1, Seamless 24.1, Code Llama 58.3 %), ours of the layers' time: of that,"
+    " Seamless' reorder is 69 % there and Code Llama's Linear 84 %. Seamless' is of a whole run, ours of a step of the"
+    " text decoder; the reorder grows with the length, which is not known, nor is the size of the authors' HSTU."
+    " Chameleon's figures are of a whole run at batch 16; at batch 1, as here, the weights of linear layers are read"
+    " for one row. That is at most 16 of the about 450 times between the two in decoding. The roofline moves the scores"
+    " of attention through DRAM, between its two products.",
     (
         Side("modelled", _breakdown, TORCH),
         Side("modelled", _steps),
@@ -166,8 +166,8 @@ LEVERS = Item(
     (Headline("together", "levers of applications, software and hardware: a better baseline", 3.88, "ratio",
               "abstract"),),
     "The paper's factor is of time on a GPU, typically idle while it generates tokens: the closed form has no idle time"
-    " to take off, only what is moved and computed. Of which models it is, and what each lever gives, is not in the part"
-    " of the paper that is at hand. Quantised weights are brought back before use, so that time falls less than bytes.",
+    " to take off, only what is moved and computed. Of which models it is, and what each lever gives, is not in the"
+    " part of the paper that is at hand. Quantised weights are brought back before use: time falls less than bytes.",
     (
         Side("modelled", levers_of, TORCH),
         executed("compile", STEPS, "together"),

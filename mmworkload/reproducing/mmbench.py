@@ -167,9 +167,9 @@ def _fusions(sources: Sources) -> Iterator[Table]:
 FUSION = Item(
     "D15", PAPER, "table 1", "the six fusion operators, and what each costs in AV-MNIST", "no device: formulas",
     (Headline("formulas", "Zero, Sum, Concat, Tensor, Attention, LinearGLU", None, "", "MMBench, table 1"),),
-    "The paper gives formulas and no costs, and in that of attention the last y inside of the softmax. Sum and attention"
-    " bring the narrower modality to the width of the other by a linear layer first. For Tensor in AV-MNIST, MMBench's"
-    " public code has other forms than the outer product.",
+    "The paper gives formulas and no costs, and in that of attention the last y inside of the softmax. Sum and"
+    " attention bring the narrower modality to the width of the other by a linear layer first. For Tensor in AV-MNIST,"
+    " MMBench's public code has other forms than the outer product.",
     (
         Side("exact", _fusions, TORCH),
         measured("D15", (MULTI, "av-mnist/tensor", PUSH), "op layers macs allocated_bytes layer_s"),
@@ -224,8 +224,9 @@ QUALITY = _elsewhere(
 )
 IMPORTANCE = _elsewhere(
     "D8",
-    Headline("major", "of correct samples: by the major modality alone, more than", 0.75, "share",
-             "MMBench, section 4.2.3"),
+    Headline(
+        "major", "of correct samples: by the major modality alone, more than", 0.75, "share", "MMBench, section 4.2.3"
+    ),
     Headline("fused", "of correct samples: only with the fusion, less than", 0.05, "share", "MMBench, section 4.2.3"),
 )
 
