@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mmworkload.models import Model
 
 Status = Literal["measured", "kept", "failed"]
+TERMS = "asked"
+"""Where the provenance of a result says what it was taken with."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +87,30 @@ def measure_combinations(
 
 
 def answers(held: Measurement, model: Model, asked: Mapping[str, Any]) -> bool:
-    """Whether ``held`` is what measuring ``model`` with the options ``asked`` of the verb would give."""
+    """Whether ``held`` is what measuring ``model`` with the options ``asked`` of the verb would give.
+
+    It may hold more than is asked for. One that was not taken here does not say how it was, and is no answer.
+    """
     made = {item.name for item in held.executions}
     wanted = {"compile": "compiled", "cuda-graph": "cuda_graph", "streams": "streams"}
     return (
         (held.model, held.batch, held.dtype) == (model.name, model.batch, model.dtype)
         and (held.device, held.only) == (asked.get("device", "cpu"), tuple(asked.get("only", ())))
+        and held.provenance.get(TERMS) == _terms(model, asked)
         and all(name in made for name, option in wanted.items() if asked.get(option))
         and (held.training is not None or asked.get("mode") != "train")
         and (held.energy is not None or not asked.get("energy"))
         and ("counters" in held.provenance or not asked.get("counters"))
     )
+
+
+def _terms(model: Model, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What else decides a result, in JSON's types: stage rules in order, real inputs, and the limits that were said."""
+    return {
+        "stages": [list(rule) for rule in model.rules.items()],
+        "inputs": str(model.sample or ""),
+        **{name: asked[name] for name in ("warmup", "repeats", "limit_s") if name in asked},
+    }
 
 
 def with_optimal(rows: Sequence[Combination]) -> list[Combination]:
@@ -114,8 +129,10 @@ def _row(model: Model, folder: Path, measure: Callable[[Model], Result], asked: 
     try:
         if held is None or not answers(held, model, asked):
             result = measure(model)
-            save(result, folder)
-            held, status = result.measurement, "measured"
+            taken = result.measurement
+            held = replace(taken, provenance={**taken.provenance, TERMS: _terms(model, asked)})
+            save(replace(result, measurement=held), folder)
+            status = "measured"
     except Exception as error:
         # A combination that does not fit must not cost the others.
         return Combination(model.batch, model.dtype, str(folder), "failed", one_line(error))

@@ -67,7 +67,7 @@ def peak_memory(program: Eager, device: torch.device) -> dict[str, int]:
     """
     model = storage_bytes([*program.module.parameters(), *program.module.buffers()])
     data = storage_bytes(program.inputs)
-    intermediates = _cuda_peak(program, device) if device.type == "cuda" else _cpu_peak(program)
+    intermediates = _cuda_peak(program, device) if device.type == "cuda" else _cpu_peak(program, device)
     return {"model": model, "data": data, "intermediates": intermediates, "total": model + data + intermediates}
 
 
@@ -86,7 +86,7 @@ def _cuda_peak(program: Eager, device: torch.device) -> int:
     return peak - before
 
 
-def _cpu_peak(program: Eager) -> int:
+def _cpu_peak(program: Eager, device: torch.device) -> int:
     from mmworkload.measuring.profiling import memory_changes
 
-    return highest(memory_changes(program.eager_run))
+    return highest(size for _, size in memory_changes(program.eager_run, device))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import MmworkloadError
@@ -38,7 +38,7 @@ def profiled(prepare: Callable[[], Run], runs: int, device: torch.device, *, tra
     ``training`` records gradients in them, which inference mode does not. Raises MmworkloadError when the device's
     profiler recorded no kernel.
     """
-    records = _records(_profile(prepare, runs, device, training=training))
+    records = _results(_profile(prepare, runs, device, training=training)).events()
     events = [found for item in records if (found := event(item)) is not None]
     if device.type != "cpu" and not any(item.kind == "kernel" for item in events):
         raise MmworkloadError(
@@ -48,20 +48,29 @@ def profiled(prepare: Callable[[], Run], runs: int, device: torch.device, *, tra
     return events
 
 
-def memory_changes(prepare: Callable[[], Run], *, training: bool = False) -> list[int]:
-    """Bytes that one forward pass on the CPU allocates (positive) and frees (negative), in order of time.
+def memory_changes(
+    prepare: Callable[[], Run], device: torch.device, *, training: bool = False
+) -> list[tuple[int, int]]:
+    """What one forward pass allocates (positive) and frees (negative) on ``device``: address and bytes, in order.
 
     Memory that a library takes without torch's allocator is not seen.
     """
-    records = list(_records(_profile(prepare, 1, None, memory=True, training=training)))
-    span = next(item for item in records if item.name() == f"{RUN}0")
+    from torch._C._profiler import _EventType
+
+    found = list(_results(_profile(prepare, 1, None, memory=True, training=training)).experimental_event_tree())
+    for item in found:
+        # The list grows by the levels below.
+        found += item.children
+    span = next(item for item in found if item.name == f"{RUN}0")
     changes = [
-        (item.start_ns(), item.nbytes())
-        for item in records
-        if item.name() == "[memory]" and span.start_ns() <= item.start_ns() <= span.end_ns() and _on_host(item)
+        (item.start_time_ns, item.extra_fields.ptr, item.extra_fields.alloc_size)
+        for item in found
+        if item.tag == _EventType.Allocation
+        and item.extra_fields.device.type == device.type
+        and span.start_time_ns <= item.start_time_ns <= span.end_time_ns
     ]
     # The sort is stable: what happens in one tick of the clock keeps its order.
-    return [size for _, size in sorted(changes, key=lambda change: change[0])]
+    return [(address, size) for _, address, size in sorted(changes, key=lambda change: change[0])]
 
 
 def _profile(
@@ -100,11 +109,11 @@ def _profile(
     return profiler
 
 
-def _records(profiler: profile) -> Iterable[Any]:
+def _results(profiler: profile) -> Any:
     results = profiler.profiler.kineto_results if profiler.profiler is not None else None
     if results is None:
         raise MmworkloadError("torch's profiler gave no records: this build of torch has no Kineto")
-    return results.events()
+    return results
 
 
 def _on_host(record: Any) -> bool:

@@ -161,8 +161,8 @@ class Training:
     unattributed_s: kernel time of an iteration that belongs to no stage, median of the profiled ones.
     attributed_share: share of the kernel time of the whole profiled iterations that belongs to a stage; None where
         nothing was traced.
-    peak_memory_bytes: ``model``, ``data``, ``gradients``, ``optimizer`` (its state), ``intermediates`` (the rest of the
-        peak) and ``total``.
+    peak_memory_bytes: ``model``, ``data``, ``gradients`` (of parameters; those alive at the peak), ``optimizer`` (its
+        state), ``intermediates`` (the rest of the peak) and ``total``.
     note: why there are no stages.
     """
 

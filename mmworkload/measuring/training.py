@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import statistics
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import MmworkloadError, ModelError
 from mmworkload.measuring.attribution import BACKWARD, NODE, Kernel, backward_ranges, kernels, per_layer
 from mmworkload.measuring.guard import guarded
-from mmworkload.measuring.memory import highest, storage_bytes
+from mmworkload.measuring.memory import storage_bytes
 from mmworkload.measuring.profiling import memory_changes, profiled, run_names
 from mmworkload.measuring.program import bind
 from mmworkload.measuring.ranges import opened_by
@@ -336,11 +337,15 @@ def attribute(
     """Rows of stages and of layers, seconds of no stage in an iteration, and the share of kernel time in stages.
 
     ``found`` are the kernels of the iterations called ``runs``, ``keys`` the nodes that ran, in order, ``taken`` the
-    samples of the stage level. A node that is no layer is a view: it belongs to the stage of the layer before it.
+    samples of the stage level. A node that is no layer is a view: it belongs to the stage of the layer before it, and
+    before the first layer to the stage of that. A layer through which no gradient passes has no backward time: the loss
+    does not depend on it, or no parameter is behind it, or it computes whole numbers.
     """
     graph = traced.graph
-    row_of, stage = {}, ""
-    for key in keys:
+    order = list(dict.fromkeys(keys))
+    row_of = {}
+    stage = next((graph[traced.layer_of_call[key]].stage for key in order if key in traced.layer_of_call), "")
+    for key in order:
         layer = traced.layer_of_call.get(key)
         if key == LOSS:
             row_of[key] = LOSS, LOSS
@@ -400,12 +405,23 @@ def attribute(
 def _peak_memory(phases: PhaseSampler, device: torch.device) -> dict[str, int]:
     """Bytes of ``model``, ``data``, ``gradients``, ``optimizer``, ``intermediates`` and their ``total`` at the peak.
 
-    All gradients are alive when the parameters are updated, so that what is left of the peak is of the activations and
-    of what operators take for themselves.
+    The gradients are those of parameters that are alive at the peak, which may be before the first of them. What is
+    left of it is of the activations and their gradients, and of what operators take for themselves.
     """
     parameters = [item for group in phases.optimizer.param_groups for item in group["params"]]
     model = storage_bytes([*phases.program.module.parameters(), *phases.program.module.buffers()])
     data = storage_bytes(phases.program.inputs)
+    held: set[int] = set()
+
+    def note(*_: Any) -> None:
+        held.clear()
+        held.update(item.grad.untyped_storage().data_ptr() for item in parameters if item.grad is not None)
+
+    # All gradients are alive when the parameters are updated.
+    noting = phases.optimizer.register_step_pre_hook(note)
+    changes = memory_changes(phases.prepare, device, training=True)
+    noting.remove()
+    gradients, peak = at_peak(changes, held)
     if device.type == "cuda":
         import torch
 
@@ -416,18 +432,23 @@ def _peak_memory(phases: PhaseSampler, device: torch.device) -> dict[str, int]:
         run()
         torch.cuda.synchronize(device)
         peak = torch.cuda.max_memory_allocated(device) - before
-    else:
-        peak = highest(memory_changes(phases.prepare, training=True))
-    gradients = sum(item.numel() * item.element_size() for item in parameters if item.requires_grad)
     state = storage_bytes(
         value for item in phases.optimizer.state.values() for value in item.values() if value is not None
     )
-    rest = max(0, peak - gradients)
     return {
         "model": model,
         "data": data,
         "gradients": gradients,
         "optimizer": state,
-        "intermediates": rest,
-        "total": model + data + gradients + state + rest,
+        "intermediates": peak - gradients,
+        "total": model + data + state + peak,
     }
+
+
+def at_peak(changes: Sequence[tuple[int, int]], held: Collection[int]) -> tuple[int, int]:
+    """Of allocations (positive) and frees (negative) by address, in order: the bytes alive at the peak that are at the
+    addresses ``held`` in the end, and all that are alive then."""
+    levels = [0, *accumulate(size for _, size in changes)]
+    peak = max(levels)
+    made = {address: (index, size) for index, (address, size) in enumerate(changes, 1) if size > 0 and address in held}
+    return sum(size for index, size in made.values() if index <= levels.index(peak)), peak

@@ -25,6 +25,7 @@ import math
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mmworkload.arch import Architecture
@@ -209,20 +210,24 @@ def leave_one_out(
     their batch. Workloads for which nothing is left to fit on are not in the result.
     """
     own = {block: [samples(graph, measurement, arch, block) for graph, measurement in cases] for block in BLOCKS}
-    splits = []
-    for name, models in ({graph.model: {graph.model} for graph, _ in cases} if tested is None else tested).items():
-        families = {_family(model) for model in models}
+
+    @cache
+    def without(families: frozenset[str]) -> Calibration | None:
         others = [
             index for index, (graph, _) in enumerate(cases) if _family(graph.model) not in families and own[1][index]
         ]
         if not others:
-            continue
+            return None
         device = str(cases[others[0]][1].provenance.get("device_name", ""))
         fitted_on = dict.fromkeys(cases[index][0].model for index in others)
         known = {block: [item for index in others for item in own[block][index]] for block in BLOCKS}
         block = best_block(known, arch)
-        splits.append(Split(name, fit(known[block], arch, device, fitted_on, block)))
-    return tuple(splits)
+        return fit(known[block], arch, device, fitted_on, block)
+
+    if tested is None:
+        tested = {graph.model: {graph.model} for graph, _ in cases}
+    found = {name: without(frozenset(map(_family, models))) for name, models in tested.items()}
+    return tuple(Split(name, calibration) for name, calibration in found.items() if calibration is not None)
 
 
 def _family(model: str) -> str:

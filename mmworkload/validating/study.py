@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Graphs = Mapping[tuple[str, int, str], LayerGraph]
 """Graphs that are at hand, by model, batch and number type."""
 Pair = tuple[LayerGraph, "Measurement"]
+Match = tuple[str | Workload, Sequence["Measurement"]]
 
 
 def graphs_of(results: Iterable[Result]) -> Graphs:
@@ -105,6 +106,8 @@ class Case:
 
 def one(model: str | Workload, arch: Arch, taken: Sequence[Measurement], asked: Asked) -> Report:
     """See :func:`mmworkload.validate`."""
+    if isinstance(model, str) and has_parts(model, for_model(asked.how)[0]):
+        (model, taken), *_ = _matches(model, taken, asked)
     case = _case(model, taken, asked, {})
     (spec,) = _machines([arch], case, asked)
     simulation = case.simulate(spec, asked.simulators[0], asked)
@@ -135,10 +138,12 @@ def every(
                 " than the recorded one): pip install 'mmworkload[trace]'"
             ] = None
             measurements = known
-    cases, others = _cases(models, measurements, graphs, asked)
-    machines = [_machines(archs, case, asked) for case in cases]
+    names: Sequence[str | Workload] = models or list(dict.fromkeys(item.model for item in measurements))
+    matches = [match for name in names for match in _matches(name, measurements, asked)]
     simulators = [name for name in asked.simulators if name != calibration.NAME]
-    steps = sum(len(found) * max(1, len(simulators)) + 1 for found in machines)
+    calibrating = "auto" in asked.simulators or calibration.NAME in asked.simulators
+    # Of each case: its graph, each simulator on each architecture, its measurement, and the calibrated model.
+    steps = len(matches) * (2 + len(archs) * max(1, len(simulators)) + calibrating)
     done = 0
 
     def step() -> None:
@@ -147,6 +152,12 @@ def every(
         if progress is not None:
             progress(done, steps)
 
+    cases = []
+    for model, taken in matches:
+        cases.append(_case(model, taken, asked, graphs))
+        step()
+    others = _others(matches, measurements, graphs)
+    machines = [_machines(archs, case, asked) for case in cases]
     reports: list[list[Report]] = []
     # The closed form on each case's own device, which the calibration corrects.
     bases: dict[int, tuple[Architecture, Simulation]] = {}
@@ -170,8 +181,9 @@ def every(
             bases[index] = own, case.simulate(own, "roofline", asked)
         reports.append([case.report(spec, simulation, own) for spec, simulation in answers])
     splits: list[calibration.Split] = []
-    if "auto" in asked.simulators or calibration.NAME in asked.simulators:
+    if calibrating:
         for index, own_report, split in _calibrated(cases, others, bases):
+            step()
             reports[index].append(own_report)
             if split not in splits:
                 splits.append(split)
@@ -209,9 +221,8 @@ def _calibrated(
 
 
 def _case(model: str | Workload, taken: Sequence[Measurement], asked: Asked, graphs: Graphs) -> Case:
+    """With ``taken``, or what is needed to measure it. MmworkloadError when the two do not fit."""
     how = for_model(asked.how)[0]
-    if isinstance(model, str) and has_parts(model, how):
-        return _cases_of_parts(model, taken, asked, how)[0]
     if isinstance(model, Workload):
         if not taken:
             raise MmworkloadError(f"{model.name}: a workload of parts is compared with a measurement of each part")
@@ -225,12 +236,19 @@ def _case(model: str | Workload, taken: Sequence[Measurement], asked: Asked, gra
         # Where no part has the stage, the error names those that there are.
         some = replace(model, parts=tuple(part for part, _ in kept)) if kept else model
         return Case(load_workload(some, asked.only, asked.strict, how), _narrowed(some, taken, asked.only))
+    if not taken and has_parts(model, how):
+        from mmworkload.measuring.parts import measurable
+
+        parts = measurable(model, how)
+        return Case(load_workload(parts.workload, asked.only, asked.strict, {}), (), model, parts=parts)
     if not taken:
         require_runnable(model)
         traced = traced_model(model, how)
         graph = load_graph(traced.graph, {}, only=asked.only, strict=asked.strict)
         return Case(Workload.of(graph), (), model, traced, how)
-    (measurement,) = taken
+    measurement, *more = taken
+    if more:
+        raise MmworkloadError(f"{model} is one graph, and there are {len(taken)} measurements; give one")
     known = _at_hand(measurement, graphs, how)
     if known is None:
         how = {**how, "dtype": measurement.dtype}
@@ -248,24 +266,32 @@ def _case(model: str | Workload, taken: Sequence[Measurement], asked: Asked, gra
     return Case(part, _narrowed(part, taken, asked.only))
 
 
-def _cases_of_parts(name: str, taken: Sequence[Measurement], asked: Asked, how: Options) -> list[Case]:
-    """Of a generation or a network with exits: one for each batch and number type that ``taken`` has its parts in, or
-    one that is still to be measured when it has none of them. MmworkloadError when some parts are missing."""
-    workload = load_workload(name, (), asked.strict, how) if taken else None
-    models = {part.graph.model for part in workload.parts} if workload else set()
-    own = [item for item in taken if item.model in models and how.get("batch") in (None, item.batch)]
-    if workload is None or not own:
-        from mmworkload.measuring.parts import measurable
+def _matches(model: str | Workload, measurements: Sequence[Measurement], asked: Asked) -> list[Match]:
+    """A model or workload with each of its measurements, of a workload one a part; with none where it was not measured.
 
-        parts = measurable(name, how)
-        return [Case(load_workload(parts.workload, asked.only, asked.strict, {}), (), name, parts=parts)]
-    found = []
-    for batch, dtype in dict.fromkeys((item.batch, item.dtype) for item in own):
-        first = workload.parts[0].graph
-        same = (batch, dtype) == (first.batch, first.dtype)
-        whole = workload if same else load_workload(name, (), asked.strict, {**how, "batch": batch, "dtype": dtype})
-        found.append(_case(whole, _by_part(whole, own), asked, {}))
-    return found
+    Parts belong together by batch and number type. MmworkloadError when some of them are missing.
+    """
+    how = for_model(asked.how)[0]
+    batch = how.get("batch")
+    if isinstance(model, Workload):
+        return [(model, _by_part(model, measurements))]
+    if not has_parts(model, how):
+        called = model if any(item.model == model for item in measurements) else _full_name(model)
+        own = [item for item in measurements if item.model == called]
+        # Where none is of the batch that is asked for, the case says so.
+        own = [item for item in own if batch in (None, item.batch)] or own
+        return [(model, (item,)) for item in own] or [(model, ())]
+    if not measurements:
+        return [(model, ())]
+    workload = load_workload(model, (), asked.strict, how)
+    first, models = workload.parts[0].graph, {part.graph.model for part in workload.parts}
+    own = [item for item in measurements if item.model in models and batch in (None, item.batch)]
+    found: list[Match] = []
+    for size, dtype in dict.fromkeys((item.batch, item.dtype) for item in own):
+        same = (size, dtype) == (first.batch, first.dtype)
+        whole = workload if same else load_workload(model, (), asked.strict, {**how, "batch": size, "dtype": dtype})
+        found.append((whole, _by_part(whole, own)))
+    return found or [(model, ())]
 
 
 def _by_part(workload: Workload, taken: Iterable[Measurement]) -> list[Measurement]:
@@ -300,40 +326,14 @@ def _narrowed(workload: Workload, taken: Sequence[Measurement], only: tuple[str,
     return tuple(found)
 
 
-def _cases(
-    models: Sequence[str | Workload], measurements: Sequence[Measurement], graphs: Graphs, asked: Asked
-) -> tuple[list[Case], list[Pair]]:
-    """What is compared, and what serves the calibration only. MmworkloadError as :func:`_case`."""
-    names: Sequence[str | Workload] = models or list(dict.fromkeys(item.model for item in measurements))
-    found: list[Case] = []
-    used: set[int] = set()
-    for model in names:
-        if isinstance(model, Workload):
-            parts = {part.graph.model for part in model.parts}
-            found.append(_case(model, _by_part(model, measurements), asked, graphs))
-            used |= {index for index, item in enumerate(measurements) if item.model in parts}
-            continue
-        how = for_model(asked.how)[0]
-        if has_parts(model, how):
-            own_cases = _cases_of_parts(model, measurements, asked, how)
-            found += own_cases
-            parts = {part.graph.model for case in own_cases for part in case.workload.parts}
-            used |= {index for index, item in enumerate(measurements) if item.model in parts}
-            continue
-        called = model if any(item.model == model for item in measurements) else _full_name(model)
-        own = [index for index, item in enumerate(measurements) if item.model == called]
-        used |= set(own)
-        batch = asked.how.get("batch")
-        own = [index for index in own if batch in (None, measurements[index].batch)] or own
-        found += [_case(model, [measurements[index]], asked, graphs) for index in own]
-        if not own:
-            found.append(_case(model, (), asked, graphs))
-    others = []
-    for index, item in enumerate(measurements):
-        if index not in used:
-            graph = _at_hand(item, graphs, {})
-            others.append((graph or load_graph(item.model, {"batch": item.batch, "dtype": item.dtype}), item))
-    return found, others
+def _others(matches: Iterable[Match], measurements: Iterable[Measurement], graphs: Graphs) -> list[Pair]:
+    """Measurements of models that are not compared, which serve the calibration only."""
+    used = {item.model for _, taken in matches for item in taken}
+    return [
+        (_at_hand(item, graphs, {}) or load_graph(item.model, {"batch": item.batch, "dtype": item.dtype}), item)
+        for item in measurements
+        if item.model not in used
+    ]
 
 
 def _full_name(model: str) -> str:

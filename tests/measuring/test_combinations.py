@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 from mmworkload import verbs
 from mmworkload.errors import FormatError, MmworkloadError, ModelError
 from mmworkload.measuring import Execution, Measurement, Result, Spread
-from mmworkload.measuring.combinations import Combination, answers, measure_combinations, with_optimal
+from mmworkload.measuring.combinations import TERMS, Combination, answers, measure_combinations, with_optimal
 from mmworkload.measuring.folder import load, save
 from mmworkload.models import Model, resolve
 
@@ -136,18 +136,42 @@ def test_a_run_that_measured_nothing_is_an_error(tmp_path: Path) -> None:
         run(tmp_path, models(1, 8), fail)
 
 
-def test_a_result_is_kept_only_when_it_answers_what_is_asked() -> None:
-    (model,) = models(8)
-    held = taken(model, executions=(Execution("compile", "", Spread.of([1.0])),)).measurement
+def test_a_result_is_kept_only_when_it_answers_what_is_asked(tmp_path: Path) -> None:
+    def compiled(model: Model) -> Result:
+        return taken(model, executions=(Execution("compile", "", Spread.of([1.0])),))
 
-    assert answers(held, model, {})
-    assert answers(held, model, {"device": "cpu", "mode": "infer", "only": [], "compiled": True})
+    (model,) = models(8)
+    run(tmp_path, [model], compiled, limit_s=2.0)
+    held = load(tmp_path / "b8-float32").measurement
+    limits = {"limit_s": 2.0}
+
+    assert answers(held, model, limits)
+    assert answers(held, model, {**limits, "device": "cpu", "mode": "infer", "only": [], "compiled": True})
     for asked in (
         {"device": "cuda"}, {"mode": "train"}, {"only": ["head"]}, {"energy": True}, {"counters": True},
-        {"cuda_graph": True}, {"streams": True},
+        {"cuda_graph": True}, {"streams": True}, {"limit_s": 3.0}, {"repeats": 3}, {"warmup": 0},
     ):  # fmt: skip
-        assert not answers(held, model, asked), asked
-    assert not answers(held, models(1)[0], {})
+        assert not answers(held, model, {**limits, **asked}), asked
+    assert not answers(held, models(1)[0], limits)
+    assert not answers(held, replace(model, sample=Path("real.pt")), limits)
+    # Of rules the first that fits holds.
+    rules = {"a*": "head", "*": "fusion"}
+    ruled = replace(held, provenance={TERMS: {**held.provenance[TERMS], "stages": [["a*", "head"], ["*", "fusion"]]}})
+    assert answers(ruled, replace(model, rules=rules), limits)
+    assert not answers(ruled, replace(model, rules=dict(reversed(rules.items()))), limits)
+    assert not answers(replace(held, provenance={}), model, limits)
+
+
+def test_other_stage_rules_measure_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verbs, "measure_result", lambda name, **how: taken(resolve(name, batch=8)))
+
+    def status(**how: Any) -> list[str]:
+        return [row.status for row in verbs.measure_combinations("av-mnist/image", tmp_path, batches=[8], **how)]
+
+    assert status() == ["measured"]
+    assert status(stages={"head*": "fusion"}) == ["measured"]
+    assert status(stages={"head*": "fusion"}) == ["kept"]
+    assert status() == ["measured"]
 
 
 def test_the_verb_measures_every_pair_and_a_workloads_own_where_none_are_given(

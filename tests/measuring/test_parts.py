@@ -32,35 +32,6 @@ pytestmark = pytest.mark.slow
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text()
 QUICK: Any = {"warmup": 0, "repeats": 2, "limit_s": 0.5}
-# Image blocks end at an activation that is written in place; audio can be left after steps alone.
-NETWORK = """
-import torch
-from torch import nn
-
-
-class Two(nn.Module):
-    def __init__(self):
-        super().__init__()
-        first = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)
-        self.image = nn.Sequential(*first, nn.Conv2d(4, 6, 3), nn.ReLU(inplace=True), nn.Conv2d(6, 5, 3))
-        self.audio = nn.GRU(7, 8, 2, batch_first=True)
-        self.head = nn.Linear(13, 3)
-
-    def forward(self, image, audio):
-        _, state = self.audio(audio)
-        return self.head(torch.cat([self.image(image).mean(dim=(2, 3)), state[-1]], dim=-1))
-
-
-def build(batch=2):
-    return Two(), (torch.randn(batch, 3, 12, 12), torch.randn(batch, 9, 7))
-"""
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("models") / "two.py"
-    file.write_text(NETWORK)
-    return f"{file}:build"
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 from mmworkload.measuring import Execution, LayerTime, Measurement, Spread, StageTime
@@ -60,6 +61,19 @@ def test_on_the_cpu_nothing_is_launched() -> None:
     words = row(printed, "encoder/image", section="Stages, as they run")
     assert words == ["encoder/image", "6.00", "ms", "1.00", "ms", "3.00", "ms", "4.00", "ms"]
     assert not any("launch" in line for line in printed)
+
+
+def test_what_takes_the_time_is_an_operator_on_the_cpu_and_a_kernel_on_a_gpu() -> None:
+    def told(device: str) -> str:
+        taken = measurement(device=device, training=training())
+        return " ".join(lines(replace(taken, kernel_difference=0.5)))
+
+    for text, noun, other in ((told("cpu"), "operator", "kernel"), (told("cuda"), "kernel", "operators")):
+        assert other not in text
+        for part in ("{}s of all layers", "other {}s", "{} 1.50", "Of the {} time of the profiled runs",
+                     "Not the user's {}s", "Of the {} time of the profiled iterations"):  # fmt: skip
+            assert part.format(noun) in text
+        assert f"bwd {noun[:4]}." in text
 
 
 def test_what_the_instruments_cost_and_saw_is_said() -> None:
@@ -138,6 +152,7 @@ def test_training_is_told_by_phase_stage_and_layer() -> None:
     assert told("encoder/image", "Training, stages") == "encoder/image 3.00 ms 6.00 ms 1.00 ms 2.00 ms 5.00 ms 500 µs"
     assert told("(none)", "Training, stages") == "(none) 0 s 0 s 100 µs 0 s 0 s 0 s"
     assert told("(no stage)", "Training, stages") == "(no stage) 40.0 µs"
+    assert "No gradient passes where there is no backward time" in " ".join(printed)
     conv = told("encoders.image.conv", "Training, layers")
     assert conv == "encoders.image.conv conv2d encoder/image 1.00 ms 3.00 ms 80.0 %"
     text = " ".join(printed)

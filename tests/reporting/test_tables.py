@@ -275,12 +275,12 @@ def test_measure_puts_the_three_times_over_eager(case: Any, lines: Any) -> None:
 
     assert row(printed, "eager, end to end")[-2:] == ["3", "1.00\N{MULTIPLICATION SIGN}"]
     assert row(printed, "graph, end to end")[-1] == "1.25\N{MULTIPLICATION SIGN}"
-    assert row(printed, "kernels of all layers")[-1] == "0.625\N{MULTIPLICATION SIGN}"
+    assert row(printed, "operators of all layers")[-1] == "0.625\N{MULTIPLICATION SIGN}"
     assert "on cpu (A <fast> CPU)" in " ".join(printed)
     assert "model 1.00 kB, data 512 B, total 4.10 kB" in printed
-    assert "Not the user's kernels" not in " ".join(printed)
+    assert "Not the user's operators" not in " ".join(printed)
     other = lines(measure_tables(replace(case.measurement, kernel_difference=0.2)))
-    assert "Not the user's kernels: eager and graph run different ones for 20.0 % of" in " ".join(other)
+    assert "Not the user's operators: eager and graph run different ones for 20.0 % of" in " ".join(other)
 
 
 def test_simulate_names_who_answered_and_the_precision(case: Any, lines: Any) -> None:

@@ -79,6 +79,19 @@ def test_every_workload_on_every_architecture_by_every_simulator(cases: Any, dev
     }
 
 
+def test_progress_counts_graphs_simulations_measurements_and_calibrations(cases: Any, device: Any) -> None:
+    steps: list[tuple[int, int]] = []
+    study(cases, device, progress=lambda done, total: steps.append((done, total)))
+
+    # Of two workloads each: a graph, two architectures, a measurement, the calibrated model.
+    assert steps == [(done, 10) for done in range(1, 11)]
+
+
+def test_several_measurements_of_one_graph_are_refused(cases: Any, device: Any) -> None:
+    with pytest.raises(MmworkloadError, match="av-mnist/image is one graph, and there are 2 measurements; give one"):
+        verbs.validate("av-mnist/image", device, measurement=[taken for _, taken in cases[:2]])
+
+
 def test_without_names_all_measurements_are_compared(cases: Any, device: Any) -> None:
     assert [key[0] for key in study(cases, device, ()).by_workload] == ["one", "two", "three"]
 

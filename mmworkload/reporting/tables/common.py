@@ -25,6 +25,11 @@ def top(
     return chosen, [f"The {TOP} largest of {plural(len(rows), noun)}; --all lists every one."]
 
 
+def kernel_noun(device: str) -> str:
+    """What the time of a layer is summed over: the kernels of a GPU, the operators of a CPU."""
+    return "operator" if device == "cpu" else "kernel"
+
+
 def fraction(part: float, whole: float) -> str:
     """``part`` of ``whole`` as a percentage; a dash when there is no whole."""
     return share(part / whole if whole else None)

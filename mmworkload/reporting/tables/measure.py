@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmworkload.reporting.tables.common import fraction, top
+from mmworkload.reporting.tables.common import fraction, kernel_noun, top
 from mmworkload.reporting.tables.training import training_tables
 from mmworkload.reporting.terminal import Cell, Name, bar, section, table
 from mmworkload.reporting.units import share, si, times
@@ -32,7 +32,11 @@ def measure_tables(measurement: Measurement, *, all_layers: bool = False) -> lis
         *(_compiled(item.kernels) for item in measurement.executions if item.kernels),
         *([section("Peak memory", memory)] if memory else []),
         *_energy(measurement),
-        *(training_tables(measurement.training, all_layers=all_layers) if measurement.training else []),
+        *(
+            training_tables(measurement.training, kernel_noun(measurement.device), all_layers=all_layers)
+            if measurement.training
+            else []
+        ),
     ]
 
 
@@ -53,12 +57,13 @@ def _ends(measurement: Measurement) -> RenderableType:
         "streams": "graph, encoders on streams",
         "alone": alone,
     }
+    noun = kernel_noun(measurement.device)
     rows = [
         spread("eager, end to end", measurement.eager),
         *(spread(names.get(item.name, item.name), item.time) for item in measurement.executions),
         spread("graph, end to end", measurement.graph),
-        total(f"kernels of {', '.join(measurement.only) or 'all layers'}", measurement.layer_sum_s),
-        total("other kernels", measurement.unattributed_s),
+        total(f"{noun}s of {', '.join(measurement.only) or 'all layers'}", measurement.layer_sum_s),
+        total(f"other {noun}s", measurement.unattributed_s),
     ]
     return table(["<time", ">median", ">quartiles", ">repeats", ">of eager"], rows)
 
@@ -66,11 +71,15 @@ def _ends(measurement: Measurement) -> RenderableType:
 def _quality(measurement: Measurement) -> list[str]:
     """What the instruments cost, and how much they saw."""
     notes = []
+    noun = kernel_noun(measurement.device)
     if measurement.overhead:
-        levels = ", ".join(f"{level} {times(ratio)}" for level, ratio in measurement.overhead.items())
+        called = {"kernel": noun}
+        levels = ", ".join(
+            f"{called.get(level, level)} {times(ratio)}" for level, ratio in measurement.overhead.items()
+        )
         notes.append(f"Instrumented over uninstrumented time by level: {levels}.")
     if measurement.attributed_share is not None:
-        notes.append(f"Of the kernel time of the profiled runs {share(measurement.attributed_share)} is in layers.")
+        notes.append(f"Of the {noun} time of the profiled runs {share(measurement.attributed_share)} is in layers.")
     if not measurement.only and measurement.layer_sum_s > LARGE_SUM * measurement.eager.median_s:
         notes.append(
             f"The layers add up to {times(measurement.layer_sum_s / measurement.eager.median_s)} the eager time: small"
@@ -106,7 +115,8 @@ def _stages(measurement: Measurement) -> list[RenderableType]:
         [Name(stage or "(none)"), si(seconds, "s"), fraction(seconds, total), bar(seconds / total if total else None)]
         for stage, seconds in measurement.stages().items()
     ]
-    sections = [section("Stages", table(["<stage", ">kernels", ">share", "<"], rows))]
+    columns = ["<stage", f">{kernel_noun(measurement.device)}s", ">share", "<"]
+    sections = [section("Stages", table(columns, rows))]
     if measurement.stage_times:
         sections.append(section("Stages, as they run", _running(measurement), *_straggler(measurement)))
     return sections
@@ -158,7 +168,7 @@ def _compiled(kernels: Sequence[FusedKernel]) -> RenderableType:
 
 def _layers(measurement: Measurement, every: bool) -> RenderableType:
     chosen, notes = top(measurement.layers, _seconds, every)
-    total = measurement.layer_sum_s
+    total, noun = measurement.layer_sum_s, kernel_noun(measurement.device)
     rows: list[list[Cell]] = [
         [
             Name(item.layer),
@@ -173,10 +183,10 @@ def _layers(measurement: Measurement, every: bool) -> RenderableType:
     if not measurement.user_kernels:
         difference = share(measurement.kernel_difference)
         notes.append(
-            f"Not the user's kernels: eager and graph run different ones for {difference} of the time, so that the"
+            f"Not the user's {noun}s: eager and graph run different ones for {difference} of the time, so that the"
             " rows show the graph."
         )
-    columns = ["<layer", "<operator", "<stage", ">time", ">share", ">kernels"]
+    columns = ["<layer", "<operator", "<stage", ">time", ">share", f">{noun}s"]
     return section("Layers", table(columns, rows), *notes)
 
 

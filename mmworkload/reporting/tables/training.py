@@ -14,15 +14,22 @@ if TYPE_CHECKING:
     from mmworkload.measuring.result import Training, TrainingLayer
 
 
-def training_tables(training: Training, *, all_layers: bool = False) -> list[RenderableType]:
-    """An iteration by phase; by stage and layer where the program could be traced."""
+# Layers without backward time, which a reader may take for a gap.
+_NO_GRADIENT = (
+    "No gradient passes where there is no backward time: the loss does not depend on the layer, no parameter is behind"
+    " it, or it computes whole numbers."
+)
+
+
+def training_tables(training: Training, noun: str, *, all_layers: bool = False) -> list[RenderableType]:
+    """An iteration by phase; by stage and layer where the program could be traced. ``noun`` is what takes the time."""
     memory = ", ".join(f"{name} {si(size, 'B')}" for name, size in training.peak_memory_bytes.items())
     notes = [f"Loss: {training.loss}. Optimizer: {training.optimizer}."]
     if training.attributed_share is not None:
-        notes.append(f"Of the kernel time of the profiled iterations {share(training.attributed_share)} is in stages.")
+        notes.append(f"Of the {noun} time of the profiled iterations {share(training.attributed_share)} is in stages.")
     return [
         section("Training", _phases(training), *notes, *([training.note] if training.note else [])),
-        *([_stages(training), _layers(training, all_layers)] if training.stages else []),
+        *([_stages(training, noun), _layers(training, all_layers)] if training.stages else []),
         section("Peak memory of training", memory),
     ]
 
@@ -48,7 +55,7 @@ def _phases(training: Training) -> RenderableType:
     return table(["<time", ">median", ">quartiles", ">repeats", ">share"], rows)
 
 
-def _stages(training: Training) -> RenderableType:
+def _stages(training: Training, noun: str) -> RenderableType:
     rows: list[list[Cell]] = [
         [
             Name(item.stage or "(none)"),
@@ -58,7 +65,8 @@ def _stages(training: Training) -> RenderableType:
         for item in training.stages
     ]
     rows.append([Name("(no stage)"), "", "", "", "", si(training.unattributed_s, "s"), ""])
-    columns = ["<stage", ">forward", ">backward", ">update", ">fwd kern.", ">bwd kern.", ">upd kern."]
+    summed = [f">{phase} {noun[:4]}." for phase in ("fwd", "bwd", "upd")]
+    columns = ["<stage", ">forward", ">backward", ">update", *summed]
     return section("Training, stages", table(columns, rows, tight=True))
 
 
@@ -76,6 +84,8 @@ def _layers(training: Training, every: bool) -> RenderableType:
         ]
         for item in chosen
     ]
+    if any(item.forward_s and not item.backward_s for item in chosen):
+        notes.append(_NO_GRADIENT)
     return section(
         "Training, layers", table(["<layer", "<operator", "<stage", ">forward", ">backward", ">share"], rows), *notes
     )
