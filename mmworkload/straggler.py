@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+ENCODER = "encoder/"
+"""What the stage of a modality's encoder begins with."""
+
+
+def encoded(stage: str) -> str:
+    """The modality whose encoder ``stage`` is; empty for any other stage."""
+    return stage.removeprefix(ENCODER) if stage.startswith(ENCODER) else ""
+
+
+def encoders(by_stage: Mapping[str, float]) -> dict[str, float]:
+    """Of values by stage, those of the encoders, by modality."""
+    return {encoded(stage): value for stage, value in by_stage.items() if encoded(stage)}
+
 
 @dataclass(frozen=True)
 class Straggler:

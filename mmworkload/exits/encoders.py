@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from mmworkload.errors import MmworkloadError
 from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer
+from mmworkload.straggler import encoded
 from mmworkload.tracing.stages import modalities
-
-ENCODER = "encoder/"
 
 
 class ExitError(MmworkloadError):
@@ -51,11 +50,7 @@ def find_encoders(graph: LayerGraph) -> Encoders:
 
 def _owners(graph: LayerGraph, names: list[str]) -> dict[str, str]:
     """Layer to the modality of its encoder; a layer that only feeds one encoder (pre-processing) is that one's."""
-    owner = {
-        layer.name: layer.stage.removeprefix(ENCODER)
-        for layer in graph
-        if layer.stage.startswith(ENCODER) and layer.stage.removeprefix(ENCODER) in names
-    }
+    owner = {layer.name: encoded(layer.stage) for layer in graph if encoded(layer.stage) in names}
     for layer in reversed(graph.layers):
         for tensor, _ in layer.reads:
             source = graph.producers.get(tensor)

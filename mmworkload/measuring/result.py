@@ -245,13 +245,10 @@ class Measurement:
     @property
     def straggler(self) -> Straggler:
         """The slowest encoder, from the stage level; from the kernels of the layers where that was not measured."""
-        from mmworkload.straggler import straggler
+        from mmworkload.straggler import encoders, straggler
 
         times = {item.stage: item.time.median_s for item in self.stage_times} or self.stages()
-        prefix = "encoder/"
-        return straggler(
-            {stage.removeprefix(prefix): seconds for stage, seconds in times.items() if stage.startswith(prefix)}
-        )
+        return straggler(encoders(times))
 
     @property
     def layer_sum_s(self) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmworkload.errors import MmworkloadError, UnavailableError
+from mmworkload.straggler import encoded
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from mmworkload.measuring.program import Eager, Run
 
 MAIN = ""
-ENCODER = "encoder/"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class CudaLanes:
 
 def stream_of(stage: str) -> str:
     """An encoder has a stream of its own."""
-    return stage if stage.startswith(ENCODER) else MAIN
+    return stage if encoded(stage) else MAIN
 
 
 def schedule(graph: LayerGraph, layer_of_call: Mapping[str, str]) -> tuple[Segment, ...]:
@@ -188,7 +188,7 @@ def streams_runner(
 
 def what_runs(graph: LayerGraph) -> str:
     """What the execution is, in words. MmworkloadError for a graph with fewer than two encoders."""
-    encoders = [stage for stage in graph.stages if stage.startswith(ENCODER)]
+    encoders = [stage for stage in graph.stages if encoded(stage)]
     if len(encoders) < 2:
         raise MmworkloadError(
             f"--streams: {graph.model} has {len(encoders) or 'no'} encoder{'' if len(encoders) == 1 else 's'}, so that"

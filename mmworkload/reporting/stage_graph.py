@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from mmworkload.models.end_to_end import PREPROCESS
 from mmworkload.reporting.about import shape_in_words
+from mmworkload.straggler import encoded
 
 if TYPE_CHECKING:
     from mmworkload.graph import LayerGraph
     from mmworkload.layer import Layer
-
-ENCODER = "encoder/"
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def stage_graph(graph: LayerGraph) -> StageGraph:
     groups: dict[str, list[Layer]] = {}
     for layer in graph:
         groups.setdefault(key_of[layer.name], []).append(layer)
-    lanes += [lane for lane in map(_encoded, groups) if lane and lane not in lanes]
+    lanes += [lane for lane in map(encoded, groups) if lane and lane not in lanes]
     inputs = _inputs(graph, lanes)
     stages = [_stage(graph, key, layers, lanes) for key, layers in groups.items()]
     source_of = {tensor: node.key for node, tensors in inputs for tensor in tensors}
@@ -99,11 +98,6 @@ def _keys(graph: LayerGraph) -> dict[str, str]:
     }
 
 
-def _encoded(key: str) -> str:
-    """The modality in ``encoder/<modality>``."""
-    return key.removeprefix(ENCODER) if key.startswith(ENCODER) else ""
-
-
 def _inputs(graph: LayerGraph, lanes: Iterable[str]) -> list[tuple[Node, list[str]]]:
     """Input nodes, each with the tensors behind it."""
     found = []
@@ -130,7 +124,7 @@ def _inputs(graph: LayerGraph, lanes: Iterable[str]) -> list[tuple[Node, list[st
 
 def _stage(graph: LayerGraph, key: str, layers: list[Layer], lanes: list[str]) -> Node:
     totals = graph.totals(layers)
-    named = key.removeprefix(f"{PREPROCESS}/") if key.startswith(f"{PREPROCESS}/") else _encoded(key)
+    named = key.removeprefix(f"{PREPROCESS}/") if key.startswith(f"{PREPROCESS}/") else encoded(key)
     modalities = {layer.modality for layer in layers}
     alone = next(iter(modalities)) if len(modalities) == 1 else ""
     written = {tensor for layer in layers for tensor, _ in layer.writes}

@@ -12,8 +12,8 @@ from mmworkload.analyzing.multimodal import KINDS
 from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer
 from mmworkload.reproducing.item import Headline, Item, Ours, Side, Table, Value
-from mmworkload.reproducing.sources import GRAPH, TORCH, Records, Sources, encoders, launches, measured
-from mmworkload.straggler import Straggler, straggler
+from mmworkload.reproducing.sources import GRAPH, TORCH, Records, Sources, launches, measured
+from mmworkload.straggler import Straggler, encoders, straggler
 
 PAPER = "CAL 2022, MMBench"
 SERVER = "RTX 2080 Ti (MMBench); 2080 Ti or 3080 Ti, which is not said (CAL)"

@@ -74,12 +74,6 @@ def launches(layers: Iterable[Layer]) -> int:
     return sum(layer.launches for layer in layers if layer.placement == "device")
 
 
-def encoders(by_stage: Mapping[str, float]) -> dict[str, float]:
-    """Of values by stage, those of the encoders, by modality."""
-    prefix = "encoder/"
-    return {name.removeprefix(prefix): value for name, value in by_stage.items() if name.startswith(prefix)}
-
-
 def devices(results: Iterable[Result]) -> str:
     """The devices that were measured, by their names."""
     return ", ".join(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from mmworkload.simulating.concurrency import Concurrency
 from mmworkload.simulating.estimate import Estimate
 from mmworkload.simulating.footprint import Fit
-from mmworkload.simulating.rollup import ENCODER, OnChip, Straggler, straggler
+from mmworkload.simulating.rollup import OnChip
 from mmworkload.simulating.transfers import Transfer
+from mmworkload.straggler import Straggler, encoders, straggler
 
 if TYPE_CHECKING:
     import pandas
@@ -201,11 +202,7 @@ class Simulation:
     @cached_property
     def encoder_s(self) -> dict[str, float]:
         """Modality to serial seconds of its encoder."""
-        return {
-            stage.removeprefix(ENCODER): totals.latency_s
-            for stage, totals in self.stages().items()
-            if stage.startswith(ENCODER)
-        }
+        return encoders({stage: totals.latency_s for stage, totals in self.stages().items()})
 
     @property
     def straggler(self) -> Straggler:

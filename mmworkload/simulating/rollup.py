@@ -10,15 +10,12 @@ from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer, Tensor
 from mmworkload.simulating.energy import transfer_j
 from mmworkload.simulating.estimate import dram_cycles
-from mmworkload.straggler import Straggler as Straggler
-from mmworkload.straggler import straggler as straggler
-
-ENCODER = "encoder/"
+from mmworkload.straggler import encoded
 
 
 def unit_of(layer: Layer) -> str:
     """The accelerator of ``layer`` when every modality has its own: the modality, or empty for the shared one."""
-    return layer.modality or (layer.stage.removeprefix(ENCODER) if layer.stage.startswith(ENCODER) else "")
+    return layer.modality or encoded(layer.stage)
 
 
 def critical_path_s(

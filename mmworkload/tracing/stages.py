@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from mmworkload.graph import InputInfo
 from mmworkload.layer import Layer, Tensor
+from mmworkload.straggler import encoded
 
 RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 MIXING = RECURRENT | {"attention"}
@@ -63,8 +64,7 @@ def assign(
     _adopt(layers, stages, reasons)
     result = []
     for layer, stage, reason, found in zip(layers, stages, reasons, reach, strict=True):
-        own = stage.removeprefix("encoder/") if stage.startswith("encoder/") else ""
-        modality = own or (next(iter(found)) if len(found) == 1 else "")
+        modality = encoded(stage) or (next(iter(found)) if len(found) == 1 else "")
         result.append(replace(layer, stage=stage, modality=modality, rule=reason))
     return tuple(result)
 

@@ -11,7 +11,7 @@ from mmworkload.graph import LayerGraph, Workload
 from mmworkload.layer import Layer
 from mmworkload.measuring.result import LayerTime, Measurement
 from mmworkload.simulating.result import LayerResult, Simulation
-from mmworkload.simulating.rollup import ENCODER, Straggler, straggler
+from mmworkload.straggler import Straggler, encoded, straggler
 from mmworkload.validating.accuracy import SMALLEST_SHARE, Accuracy, accuracy, distance
 from mmworkload.validating.calibration import NAME as CALIBRATED
 from mmworkload.validating.causes import Context, Sided, causes
@@ -239,9 +239,8 @@ def _correlation(rows: Iterable[LayerRow]) -> Correlation:
 def _straggler(rows: Sequence[LayerRow], seconds: Callable[[Sides], float | None]) -> Straggler | None:
     times: dict[str, float] = {}
     for row in rows:
-        value = seconds(row.sides)
-        if row.stage.startswith(ENCODER) and value is not None:
-            modality = row.stage.removeprefix(ENCODER)
+        value, modality = seconds(row.sides), encoded(row.stage)
+        if modality and value is not None:
             times[modality] = times.get(modality, 0.0) + value
     return straggler(times) if len(times) > 1 else None
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mmworkload.graph import LayerGraph
-from mmworkload.simulating.rollup import ENCODER, unit_of
+from mmworkload.simulating.rollup import unit_of
 
 
 @dataclass(frozen=True)
@@ -49,4 +49,4 @@ def lanes(graph: LayerGraph, seconds: Mapping[str, float]) -> Lanes:
 
 def modalities(graph: LayerGraph) -> int:
     """How many encoders or modalities there are to run side by side."""
-    return len({unit_of(layer) for layer in graph if layer.modality or layer.stage.startswith(ENCODER)} - {""})
+    return len({unit_of(layer) for layer in graph} - {""})

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import UnknownNameError
-from mmworkload.simulating.rollup import Straggler
+from mmworkload.straggler import Straggler
 from mmworkload.validating.accuracy import Accuracy
 from mmworkload.validating.causes import Cause
 

@@ -16,8 +16,8 @@ from mmworkload.simulating.rollup import (
     moved_bits,
     on_chip,
     stored_bits,
-    straggler,
 )
+from mmworkload.straggler import encoded, encoders, straggler
 
 BYTE = (8, 8, 8)
 
@@ -180,3 +180,14 @@ def test_without_a_shared_buffer_nothing_is_kept(make_graph: Any, spec: dict[str
 
     assert buffer_level(arch) is None
     assert on_chip(make_graph(*TWO_ENCODERS), arch, 8) is None
+
+
+def test_only_the_stage_of_an_encoder_has_a_modality() -> None:
+    assert [encoded(stage) for stage in ("encoder/image", "encoder/front/left", "fusion", "encoder", "")] == [
+        "image",
+        "front/left",
+        "",
+        "",
+        "",
+    ]
+    assert encoders({"encoder/a": 1.0, "fusion": 2.0, "encoder/b": 3.0}) == {"a": 1.0, "b": 3.0}

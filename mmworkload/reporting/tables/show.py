@@ -11,6 +11,7 @@ from mmworkload.reporting.about import about, input_in_words, route_in_words, se
 from mmworkload.reporting.tables.common import fraction, top
 from mmworkload.reporting.terminal import Cell, Items, Name, Prose, bar, facts, section, table
 from mmworkload.reporting.units import plural, si
+from mmworkload.straggler import encoded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -104,7 +105,7 @@ def _stages(graph: LayerGraph) -> RenderableType:
     for stage, layers in stages.items():
         rows.append(row(stage or "(none)", layers))
         modalities = _grouped(layers, "modality")
-        if len(modalities) > 1 and not stage.startswith("encoder/"):
+        if len(modalities) > 1 and not encoded(stage):
             rows += [row(f"  {modality or 'other'}", part) for modality, part in modalities.items()]
     if len(stages) > 1:
         rows.append(row("total", list(graph)))
