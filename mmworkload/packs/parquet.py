@@ -69,7 +69,9 @@ def read(path: Path, made: Callable[[list[dict[str, Any]], dict[str, Any]], T], 
     except FormatError:
         raise
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise FormatError(f"{path} cannot be read as {what}: {str(error).splitlines()[0]}") from error
+        raise FormatError(
+            f"{path} cannot be read as {what}: {str(error).splitlines()[0]}; get the file anew"
+        ) from error
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(f"{path} is not {what}: {type(error).__name__} {error}") from error
 

@@ -94,9 +94,9 @@ class Questions:
         if isinstance(result, Estimate):
             try:
                 tolerance = getattr(simulator, "mac_tolerance", 0.0)
-                return Answer(check(result, problem, self.arch, mac_tolerance=tolerance))
+                return Answer(check(result, problem, self.arch, mac_tolerance=tolerance), asked=simulator.name)
             except SimulationError as error:
                 result = Failure(ERROR, str(error), self.options.limit_s)
         reason = " ".join(result.message.split())[:200]
         note = f"{simulator.name} gave no answer ({result.kind}): {reason}"
-        return Answer(closed_form(problem, self.arch), note, broken=result.kind in (TIMEOUT, CRASH))
+        return Answer(closed_form(problem, self.arch), note, simulator.name, result.kind in (TIMEOUT, CRASH))

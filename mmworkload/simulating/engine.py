@@ -12,9 +12,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from mmworkload.arch import Architecture
-from mmworkload.errors import MmworkloadError, SimulationError, UnknownNameError
+from mmworkload.errors import MmworkloadError, SimulationError, UnavailableError, UnknownNameError
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.layer import Layer
 from mmworkload.problem import ROLES, Problem, Role
@@ -61,8 +62,8 @@ def simulate(
     progress: called as problems are answered.
 
     A problem that the simulator cannot answer is answered by the roofline; its layers say so. Raises UnknownNameError
-    for an unknown simulator or dtype, UnavailableError when the simulator asked for cannot run, and SimulationError
-    without ``fallback``.
+    for an unknown simulator or dtype, UnavailableError when the simulator asked for cannot run or has nothing of this
+    on record, and SimulationError without ``fallback``.
     """
     start = time.monotonic()
     if dtype is not None and dtype not in DTYPE_BITS:
@@ -85,6 +86,7 @@ def simulate(
     for label, machine in machines.items():
         task = Questions(machine.arch, machine.asked, options or Options(), workers, store, retry, steps)
         answers[label], known = task.answer(machine.unique)
+        machines[label] = machine = replace(machine, asked=_heard(machine.asked, answers[label].values()))
         hits += known
         if not fallback:
             _require_answers(workload, machine.as_run, answers[label], machine.chosen)
@@ -162,6 +164,25 @@ class _Machine:
     @property
     def unique(self) -> dict[str, Problem]:
         return {problem.key: problem for problem in self.as_run.values()}
+
+
+def _heard(asked: tuple[Choice, ...], answers: Iterable[Answer]) -> tuple[Choice, ...]:
+    """The choices from the first that answered something; those before it have nothing of this on record.
+
+    UnavailableError when none has: what the roofline says is not their answer.
+    """
+    names = {answer.asked for answer in answers}
+    if names == {""}:
+        raise UnavailableError(
+            f"{asked[-1].simulator.name}: none of these loop nests is on record (mmworkload results list says which);"
+            " take --simulator auto, where another one answers"
+        )
+    silent = [choice.simulator.name for choice in takewhile(lambda choice: choice.simulator.name not in names, asked)]
+    if not names or not silent:
+        return asked
+    first, *rest = asked[len(silent) :]
+    why = [f"{name}: none of these loop nests is on record" for name in silent]
+    return (replace(first, why="; ".join([*why, *([first.why] if first.why else [])])), *rest)
 
 
 def _versions(machine: _Machine, answers: Mapping[str, Answer]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmworkload.arch import Architecture
-from mmworkload.errors import SimulationError
+from mmworkload.errors import FormatError, SimulationError
 from mmworkload.packs.pack import Pack
 from mmworkload.packs.shelf import files, packs
 from mmworkload.problem import Problem
@@ -25,7 +25,13 @@ class Recorded:
     in_process = True
 
     def unavailable(self) -> str | None:
-        return None if files() else "no pack of recorded results is installed"
+        if not files():
+            return "no pack of recorded results is installed"
+        try:
+            packs()
+        except FormatError as error:
+            return str(error)
+        return None
 
     def version(self) -> str:
         return "; ".join(dict.fromkeys(pack.label for pack in packs()))

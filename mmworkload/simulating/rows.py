@@ -20,11 +20,13 @@ from mmworkload.simulating.vector import vector_cost
 class Answer:
     """The checked estimate of one problem, and why it is not the chosen simulator's (empty when it is).
 
+    ``asked`` is the simulator that answered or failed to; empty when none that was chosen has the problem on record.
     ``broken`` when the simulator hung or crashed, rather than refused.
     """
 
     estimate: Estimate
     note: str = ""
+    asked: str = ""
     broken: bool = False
 
 

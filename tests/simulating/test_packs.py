@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from rich.console import Console
 
 from mmworkload import verbs
 from mmworkload.arch import Architecture
-from mmworkload.errors import FormatError, MmworkloadError, SimulationError
+from mmworkload.errors import FormatError, MmworkloadError, SimulationError, UnavailableError
 from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer, Work
 from mmworkload.packs import shelf
@@ -22,6 +24,7 @@ from mmworkload.packs.adding import Added, add, verify
 from mmworkload.packs.coverage import Covered, coverage, problems_of
 from mmworkload.packs.pack import Pack, Row
 from mmworkload.problem import gemm
+from mmworkload.reporting.tables import simulate_tables
 from mmworkload.simulating import recorded
 from mmworkload.simulating.cache import Cache
 from mmworkload.simulating.choice import simulators
@@ -158,6 +161,44 @@ def test_auto_asks_the_next_for_what_is_not_recorded(
     result = simulate(make_graph(product("a"), product("new", 9)), small, "auto", options=OPTIONS)
     assert [row.simulator for row in result.layers] == ["recorded", "roofline"]
     assert result.fallbacks_by == {"roofline": 1}
+
+
+def test_who_has_nothing_on_record_is_not_named_as_the_one_who_answered(
+    on_shelf: Pack, make_graph: Any, small: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmworkload.simulating.choice.AUTO", ("recorded", "roofline"))
+    unknown = make_graph(product("new", 9))
+    with pytest.raises(UnavailableError, match="recorded: none of these loop nests is on record"):
+        simulate(unknown, small, "recorded", options=OPTIONS)
+    found = simulate(unknown, small, "auto", options=OPTIONS)
+    assert (found.simulator, found.fallbacks) == ("roofline", 0)
+    assert "(recorded: none of these loop nests is on record)" in found.choice
+    assert "lower bounds" in found.fidelity
+
+
+def test_the_first_line_says_how_much_is_on_record(on_shelf: Pack, make_graph: Any, small: Architecture) -> None:
+    found = simulate(make_graph(product("a"), product("new", 9)), small, "recorded", options=OPTIONS)
+    shown = StringIO()
+    Console(width=80, file=shown).print(*simulate_tables(found))
+    text = " ".join(shown.getvalue().split())
+    assert "recorded Fake 1 of 2026-01-02; of 2 different loop nests 1 by recorded, 1 by roofline precision" in text
+
+
+def test_a_damaged_pack_is_left_out_by_auto_and_named(
+    on_shelf: Pack, filled: tuple[Added, Path], two: LayerGraph, small: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged() -> tuple[Pack, ...]:
+        return (Pack.load(filled[0].path),)
+
+    path = filled[0].path
+    path.write_bytes(path.read_bytes()[:-100])
+    monkeypatch.setattr(recorded, "packs", damaged)
+    monkeypatch.setattr("mmworkload.simulating.choice.AUTO", ("recorded", "roofline"))
+    with pytest.raises(UnavailableError, match=r"fake-small\.parquet cannot be read as a pack .*get the file anew"):
+        simulate(two, small, "recorded", options=OPTIONS)
+    found = simulate(two, small, "auto", options=OPTIONS)
+    assert found.simulator == "roofline"
+    assert "recorded" in found.choice
 
 
 def test_an_architecture_that_differs_in_one_figure_is_not_recorded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from mmworkload.reporting.tables.common import top
@@ -31,7 +32,7 @@ def _totals(simulation: Simulation) -> list[str]:
     several = len({row.arch for row in simulation.layers}) > 1
     side_by_side = "with the architectures at work at once" if several else "with an accelerator per modality"
     lines = [
-        f"simulated by {simulation.choice}",
+        f"simulated by {simulation.choice}{_answered(simulation)}",
         f"precision: {simulation.precision}",
         f"latency {si(simulation.serial_latency_s, 's')} layer after layer,"
         f" {si(simulation.critical_path_s, 's')} {side_by_side}",
@@ -56,6 +57,16 @@ def _totals(simulation: Simulation) -> list[str]:
         for item in simulation.transfers
     ]
     return lines
+
+
+def _answered(simulation: Simulation) -> str:
+    """Who answered how many loop nests, where the simulator did not answer all."""
+    by = Counter(estimate.simulator for estimate in simulation.estimates.values())
+    if set(by) <= set(simulation.simulator.split(", ")):
+        return ""
+    said = [f"{by.pop(name, 0):,} by {name}" for name in simulation.simulator.split(", ")]
+    others = [f"{count:,} by {name}" for name, count in by.most_common()]
+    return f"; of {plural(len(simulation.estimates), 'different loop nest')} {', '.join([*said, *others])}"
 
 
 def _stages(simulation: Simulation) -> RenderableType:
@@ -98,7 +109,7 @@ def _layers(simulation: Simulation, every: bool) -> RenderableType:
 
 def _caveats(simulation: Simulation) -> list[str]:
     lines = [
-        f"the simulator is told the architecture: {simulation.fidelity}",
+        f"{simulation.simulator} is told the architecture: {simulation.fidelity}",
         f"{plural(simulation.unique_problems, 'unique problem')} of {plural(simulation.runs, 'loop nest')},"
         f" {simulation.cache_hits} known from before, in {si(simulation.seconds, 's')}",
     ]
