@@ -133,9 +133,13 @@ def simulate(
     roofline answers and the row says so. Raises MmworkloadError.
     """
     from mmworkload.simulating import engine
+    from mmworkload.simulating.choice import choose
     from mmworkload.simulating.estimate import Options
 
     spec, own = machine(arch, how)
+    running = Options(effort=effort, limit_s=limit_s, extra=dict(extra or {}))
+    for design in System.of(spec).architectures:
+        choose(simulator, design, running)  # what cannot run is told before anything is traced
     sampled = sampled_generation(source, own)
     workload = load_workload(sampled.workload if sampled else source, only, strict, own)
     result = engine.simulate(
@@ -144,7 +148,7 @@ def simulate(
         simulator,
         dtype=own.get("dtype"),
         workers=workers,
-        options=Options(effort=effort, limit_s=limit_s, extra=dict(extra or {})),
+        options=running,
         cache=cache,
         retry=retry,
         fallback=simulator == "auto",

@@ -34,7 +34,7 @@ def list_(models: Models = None, packs: Packs = None, json: Json = False) -> Non
     from mmworkload.packs.coverage import coverage
     from mmworkload.packs.measured import MeasuredPack, files
 
-    measured = [MeasuredPack.load(path) for path in files().values()] if packs is None else []
+    measured = {name: MeasuredPack.load(path) for name, path in files().items()} if packs is None else {}
     found = _packs(packs)
     names = list(dict.fromkeys(row.arch for pack in found for row in pack.rows))
     with bar("reading workloads") as progress:
@@ -53,6 +53,7 @@ def list_(models: Models = None, packs: Packs = None, json: Json = False) -> Non
     ]
     devices = [
         {
+            "name": name,
             "device": pack.device,
             "recorded": pack.recorded,
             "measurements": len(pack.measurements),
@@ -60,7 +61,7 @@ def list_(models: Models = None, packs: Packs = None, json: Json = False) -> Non
             "batches": sorted({item.batch for item in pack.measurements}),
             "dtypes": sorted({item.dtype for item in pack.measurements}),
         }
-        for pack in measured
+        for name, pack in measured.items()
     ]
     if json:
         print_json(
@@ -200,21 +201,24 @@ def verify(
 @results.command("export")
 @command
 def export(
-    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="file to write: .parquet or .csv")],
     packs: Packs = None,
     json: Json = False,
 ) -> None:
-    """All recorded rows as one CSV file."""
+    """All recorded rows as one table."""
     import pandas
 
     from mmworkload.files import write_atomic
 
+    if output.suffix not in (".csv", ".parquet"):
+        raise MmworkloadError(f"{output}: the table is written as .parquet or .csv")
     rows = [
         {"simulator": pack.simulator, "tool": pack.tool, "recorded": pack.recorded, **asdict(row)}
         for pack in _packs(packs)
         for row in pack.rows
     ]
-    write_atomic(output, pandas.DataFrame(rows).to_csv(index=False))
+    frame = pandas.DataFrame(rows)
+    write_atomic(output, frame.to_csv(index=False) if output.suffix == ".csv" else frame.to_parquet(index=False))
     if json:
         print_json({"path": str(output), "rows": len(rows)})
     else:

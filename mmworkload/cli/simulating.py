@@ -37,8 +37,11 @@ def simulate(
     """Cycles, latency and energy of every layer on an accelerator; of several simulators side by side."""
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
+    from mmworkload.simulating.choice import require_known
     from mmworkload.sources import load_workload, machine
 
+    for name in simulator.split(","):
+        require_known(name)
     with bar(f"simulating {model}") as progress:
         spec, how = machine(arch, how)
         if "," not in simulator:

@@ -41,15 +41,21 @@ def choose(name: str, arch: Architecture, options: Options | None = None) -> Cho
     return choices(name, arch, options)[0]
 
 
+def require_known(name: str) -> None:
+    """Raises UnknownNameError when nothing is called so: better told before a model is traced."""
+    known = simulators()
+    if name != "auto" and name not in known:
+        raise UnknownNameError("simulator", name, [*known, "auto"])
+
+
 def choices(name: str, arch: Architecture, options: Options | None = None) -> tuple[Choice, ...]:
     """The simulator called ``name``; for ``auto`` all of :data:`AUTO` that can do it, each for what those before it do
     not have.
 
     Raises UnknownNameError, or UnavailableError when the one asked for cannot run here or refuses ``arch``.
     """
+    require_known(name)
     known = simulators()
-    if name != "auto" and name not in known:
-        raise UnknownNameError("simulator", name, [*known, "auto"])
     found: list[Choice] = []
     reasons: list[str] = []
     short: list[str] = []

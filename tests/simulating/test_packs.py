@@ -9,13 +9,16 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from mmworkload import verbs
 from mmworkload.arch import Architecture
+from mmworkload.cli import app
 from mmworkload.errors import FormatError, MmworkloadError, SimulationError, UnavailableError
 from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer, Work
@@ -293,3 +296,26 @@ def test_problems_that_the_simulator_is_told_in_the_same_words_share_a_row() -> 
     asked = [item.with_bits(design.bits).canonical() for item in (weights, second)]
     keys = [simulators()["recorded"].prepare(item, design, Options()).options["key"] for item in asked]
     assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_rows_are_exported_as_the_suffix_says(filled: tuple[Added, Path], tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"rows{suffix}"
+    done = CliRunner().invoke(app, ["results", "export", "--packs", str(filled[1]), "-o", str(output)])
+    assert done.exit_code == 0, done.output
+    frame = pandas.read_csv(output) if suffix == ".csv" else pandas.read_parquet(output)
+    assert list(frame["problem"]) == [row.problem for row in Pack.load(filled[0].path).rows]
+    refused = CliRunner().invoke(app, ["results", "export", "--packs", str(filled[1]), "-o", str(tmp_path / "x.txt")])
+    assert refused.exit_code == 2
+
+
+def test_a_simulator_that_cannot_run_is_told_before_anything_is_traced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def traced(*_: Any) -> None:
+        raise AssertionError("traced first")
+
+    monkeypatch.setattr("mmworkload.sources.load_graph", traced)
+    for name, arch in (("timelop", "eyeriss_like"), ("recorded", "nvdla_like")):
+        with pytest.raises(MmworkloadError, match=f"{name}"):
+            verbs.simulate("av-mnist/concat", arch, simulator=name)

@@ -50,6 +50,7 @@ def packs_tables(
         )
     measured: list[list[Cell]] = [
         [
+            item["name"],
             Name(item["device"]),
             item["recorded"],
             f"{item['models']:,}",
@@ -60,8 +61,8 @@ def packs_tables(
         for item in devices
     ]
     if measured:
-        head = ["<device", "<recorded", ">workloads", "<batch", "<dtype", ">measurements"]
-        parts.append(section("Measured: validate --measured DEVICE", table(head, measured)))
+        head = ["<name", "<device", "<recorded", ">workloads", "<batch", "<dtype", ">measurements"]
+        parts.append(section("Measured: validate --measured NAME --arch NAME", table(head, measured, tight=True)))
     return parts
 
 
