@@ -45,12 +45,15 @@ same layers, the same architecture and the same energy table, so that difference
 told of an architecture, and what it is not, `mmworkload simulate` says under "What to mind".
 """
 
-_EXPLAINED = """Each workload of the zoo that the result packs answer whole ({labels}), by the other simulators. Figures
-are ratios to Timeloop's, of latency and of energy, with quartiles in brackets. Rank is Spearman's correlation of
-latencies: of workloads, of the layers within a workload, of different layers of a family. Layers without loop nests are
-the same for all simulators; they are in the figures of workloads, not in those of layers. A latency below Timeloop's is
-a coarser model or a better mapping: Timeloop's mapper stops at the limits of normal effort, and the roofline, a lower
-bound, shows how much could be gained at most."""
+_EXPLAINED = """\
+Each workload of the zoo that the result packs answer whole ({labels}), by the other simulators. Figures are ratios to
+Timeloop's, of latency and of energy: the median, with quartiles in brackets. Rank is Spearman's correlation of
+latencies: of workloads, of the layers within a workload, of different layers of a family; fewer than three layers
+have none. Layers without loop nests are the same for all simulators; they are in the figures of workloads, not in
+those of layers. A latency below Timeloop's is a coarser model or a better mapping: Timeloop's mapper stops at the
+limits of normal effort, and the roofline, a lower bound, shows how much could be gained at most. Where that is a
+factor of two or more, as for the prefill of large language models on `eyeriss_like`, the search found no good
+mapping."""
 
 
 @dataclass
@@ -268,6 +271,7 @@ def against_reference(graphs: Sequence[LayerGraph], archs: Sequence[str], option
         if found.refused:
             yield "\n".join(f"- `{name}`: {literal(why)}" for name, why in found.refused.items())
     yield "## Each recorded workload"
+    yield "Timeloop's own latency and energy; then the other simulators' over these, and the rank of the layers."
     for found in every:
         if found.reference:
             yield f"On `{found.arch}`:"
