@@ -60,7 +60,7 @@ def run(
     retry: Retry = False,
     json: Json = False,
 ) -> None:
-    """Runs a sweep, or goes on with it; every finished job is kept at once."""
+    """Runs a sweep, or goes on with it; every finished job is kept at once. Exit code 2 when no design has figures."""
     from mmworkload.cli.progress import bar
     from mmworkload.sweeping import running
 
@@ -154,11 +154,15 @@ def export(
 def _show(done: Summary, folder: Path, json: bool) -> None:
     if json:
         print_json({"schema_version": 1, "path": str(folder), **asdict(done)})
-        return
-    from mmworkload.reporting.tables import print_out
-    from mmworkload.reporting.tables.sweep import summary_tables
+    else:
+        from mmworkload.reporting.tables import print_out
+        from mmworkload.reporting.tables.sweep import summary_tables
 
-    print_out(*summary_tables(done, folder))
+        print_out(*summary_tables(done, folder))
+    if done.failed == done.evaluated:
+        from mmworkload.sweeping.results import Results
+
+        Results(folder).require_figures()
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -78,7 +79,8 @@ class SideBySide:
 @dataclass(frozen=True)
 class Report:
     """Everything that a report says. ``nearest`` is the design that comes closest where none meets the constraints,
-    with what it violates; ``points`` are all designs with figures, for the picture."""
+    with what it violates; ``points`` are all designs with figures, for the picture; ``full_grid`` when those are every
+    combination of their settings, so that shares of variance do not overlap."""
 
     status: dict[str, Any]
     workloads: dict[str, float]
@@ -96,6 +98,7 @@ class Report:
     violated: list[str]
     shares: dict[str, dict[str, float]]
     points: list[dict[str, Any]]
+    full_grid: bool
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``: plain values only."""
@@ -121,6 +124,10 @@ def status_of(results: Results) -> dict[str, Any]:
         "simulator": state["simulator"],
         "version": state["version"],
         "estimator": state["estimator"],
+        # Sweeps begun before these were kept do not have them.
+        "fidelity": state.get("fidelity", "not recorded"),
+        "mmworkload": state.get("mmworkload", "not recorded"),
+        "base": spec.arch.bases,
         "designs": total_of(results),
         "finished": len(trials),
         "failed": len(failed),
@@ -208,6 +215,7 @@ def collect(results: Results) -> Report:
         violated=violated,
         shares=shares,
         points=points,
+        full_grid=len(points) == math.prod(with_figures[axis].nunique() for axis in results.axes),
     )
 
 
@@ -351,7 +359,7 @@ def answers(report: Report) -> list[str]:
         found = [item for item in report.effects if item.term == term and item.explained >= 0.005]
         if found:
             parts = [f"{item.axis} {share(item.explained)}" for item in found[:3]]
-            lines.append(f"what decides {term}: {', '.join(parts)} of its variance")
+            lines.append(f"what decides {term}: {', '.join(parts)} of its variance{estimated(report, ' (', ')')}")
     for mixed in report.mixed:
         if mixed.designs > 1:
             gain = mixed.single / mixed.joined
@@ -367,7 +375,31 @@ def answers(report: Report) -> list[str]:
             f"no design meets the constraints; nearest is {named(report.nearest.settings)}, which violates"
             f" {'; '.join(report.violated)}"
         )
+    if not report.points:
+        reason = next(iter(report.failures), "")
+        lines.append(f"no design has figures: {reason}" if reason else "no design is finished yet")
     return lines
+
+
+def estimated(report: Report, before: str = "", after: str = "") -> str:
+    """What to mind of shares of variance, between ``before`` and ``after``; empty for a full grid."""
+    if report.full_grid:
+        return ""
+    kind = {"random": "random design", "grid": "design"}.get(report.status["method"], "searched design")
+    return f"{before}estimated from {plural(len(report.points), kind)}; shares overlap{after}"
+
+
+def reminders(report: Report) -> list[str]:
+    """What to mind of all figures."""
+    if report.status["simulator"] == "roofline":
+        return ["closed form: lower bounds, on-chip bandwidth is never the limit; check a design with a mapper"]
+    return []
+
+
+def energies(status: Mapping[str, Any]) -> str:
+    """How energies and areas that a setting changes are estimated, in words."""
+    how = {"law": "by scaling laws in size, width and technology", "accelergy": "by Accelergy"}[status["estimator"]]
+    return f"those of the architecture, times the ratio of the new to the old as estimated {how}"
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
@@ -409,6 +441,8 @@ def render(report: Report) -> str:
         status=report.status,
         css=Markup(package.joinpath("report.css").read_text(encoding="utf-8")),
         answers=answers(report),
+        reminders=reminders(report),
+        energies=energies(report.status),
         figures=figures,
     )
 
@@ -424,10 +458,8 @@ def _drawn(report: Report) -> list[tuple[str, str, str]]:
         caption = "Each bar is a design on the Pareto front: where its time on the mix goes."
         found.append(("Stages on the front", sweep_plots.stages("front", report), caption))
     if report.effects:
-        caption = (
-            "Share of the variance of an objective's logarithm that a parameter by itself explains. What is missing to"
-            " 100 % are parameters together."
-        )
+        caption = "Share of the variance of an objective's logarithm that a parameter by itself explains."
+        caption += estimated(report, " Here ", ".") or " What is missing to 100 % are parameters together."
         found.append(("What decides", sweep_plots.decides("decides", report), caption))
         caption = "Geometric mean over all designs with that value, relative to the smallest of the parameter."
         found.append(("Parameters", sweep_plots.effects("effects", report), caption))

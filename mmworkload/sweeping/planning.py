@@ -75,9 +75,12 @@ def plan(
 ) -> Plan:
     """Reads the sweep in ``file`` and looks at its designs; ``timed`` also runs a few jobs, whose answers are kept.
 
-    ``directory`` is where the sweep is, if it was begun. Raises MmworkloadError for a file with a mistake.
+    ``directory`` is where the sweep is, if it was begun. Raises MmworkloadError for a file with a mistake, and
+    when another sweep is there.
     """
     spec = read(file)
+    if directory is not None:
+        Store(directory).require_same(file.read_text())
     count = workers or available_cores()
     with tempfile.TemporaryDirectory() as folder:
         store = Store(directory or Path(folder))

@@ -118,15 +118,22 @@ class Results:
 
         return pandas.concat(keep)
 
+    def require_figures(self) -> None:
+        """MmworkloadError with the first reason when designs are finished and none has figures."""
+        if len(self.trials) and not bool((self.trials["status"] == OK).any()):
+            raise MmworkloadError(
+                f"none of the {len(self.trials):,} designs has figures: {self.trials['reason'].iloc[0]}"
+            )
+
     def best(self, term: str) -> pandas.Series[Any] | None:
-        """The feasible trial with the best ``term``; None when there is none."""
+        """The feasible trial with the best ``term``, of equal ones the best by the objectives in their order; None when
+        there is none."""
         goal = Term.parse(term)
         found = self.feasible
         values = column(found, self._workload_rows, goal)
         if not len(found) or bool(values.isna().all()):
             return None
-        place = values.argmax() if goal.maximise else values.argmin()
-        return found.iloc[int(place)]
+        return found.iloc[int(_best_first(found, values, goal, self.spec.goals)[0])]
 
     @cached_property
     def _workload_rows(self) -> pandas.DataFrame:
@@ -225,13 +232,14 @@ def heterogeneous(results: Results, metric: str) -> Heterogeneous | None:
         found = found[found[BATCH] == found[BATCH].min()]
     if len(found) < 2:
         return None
+    found = found.iloc[_best_first(found, found[metric], Term(metric), results.spec.goals)]
     rows = results.stages(list(found["design"]))
     rows["cost"] = rows[metric] * rows["weight"]
-    costs = rows.groupby(["design", "stage"], sort=False)["cost"].sum().unstack()
+    costs = rows.groupby(["design", "stage"], sort=False)["cost"].sum().unstack().reindex(found["design"])
     if costs.shape[1] < 2 or bool(costs.isna().any().any()):
         return None
     whole = costs.sum(axis=1)
-    single = str(whole.idxmin())
+    single = str(whole.index[0])
     by_stage = {str(stage): costs[stage].to_dict() for stage in costs.columns}
     chosen: dict[str, str] = {}
     for stage, own in by_stage.items():
@@ -333,6 +341,17 @@ def pareto_front(costs: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
             keep[place] = True
             front = numpy.vstack([front, row])
     return keep
+
+
+def _best_first(
+    rows: pandas.DataFrame, values: pandas.Series[Any], term: Term, goals: Sequence[Term]
+) -> numpy.ndarray[Any, Any]:
+    """The places of ``rows`` by their ``values`` of ``term``, equal ones by the objectives in their order, so that the
+    first of an objective is on the Pareto front."""
+    import numpy
+
+    own = values.to_numpy(dtype=float) * (-1 if term.maximise else 1)
+    return numpy.lexsort([*_costs(rows, goals).T[::-1], own])
 
 
 def _costs(rows: pandas.DataFrame, goals: Sequence[Term]) -> numpy.ndarray[Any, Any]:

@@ -86,8 +86,7 @@ def run(
     text = file.read_text()
     store = Store(directory)
     store.require_room()
-    with store.lock():
-        store.claim(text)
+    with store.lock(), store.claim(text):
         setup = prepare(spec, store, where=str(file), progress=loading)
         return _begun(setup, store, scheduler, workers, retry, progress, cache)
 
@@ -123,7 +122,7 @@ def _begun(
 ) -> Summary:
     driver = _Driver(setup, store, SweepCache(cache), retry, progress)
     if closed_form.takes(setup):
-        store.begin(setup.state)
+        store.begin(setup.state, setup.notes)
         return driver.run(None)
     made: Executor
     if scheduler is None:
@@ -132,7 +131,7 @@ def _begun(
         made = DaskExecutor(scheduler, dict(setup.spec.options))
     with made as executor:
         driver.require_energies(executor)
-        store.begin(setup.state)
+        store.begin(setup.state, setup.notes)
         return driver.run(executor)
 
 
@@ -149,6 +148,7 @@ class _Driver:
             finished = {design: status for design, status in finished.items() if status == OK}
         self._finished = finished
         self._progress = Progress(len(finished), setup.space.count())
+        self._costs: dict[str, tuple[float, ...]] = {}
         self._probes = 0
         self._probe_s = 0.0
         self._evaluated = 0
@@ -258,12 +258,15 @@ class _Driver:
         elapsed = time.monotonic() - self._start
         left = max(0, progress.total - progress.done)
         progress.left_s = elapsed / self._evaluated * left if self._evaluated else None
-        for position, goal in enumerate(self._setup.spec.goals):
+        goals = self._setup.spec.goals
+        for position, goal in enumerate(goals):
             for design, found in values.items():
                 if found is None or any(violation > 0 for violation in found[1]):
                     continue
-                value = found[0][position]
-                before = progress.best.get(str(goal))
-                if before is None or (value > before[0] if goal.maximise else value < before[0]):
-                    progress.best[str(goal)] = (value, design)
+                # Of equal ones, the best by the other objectives in their order.
+                cost = tuple(-item if own.maximise else item for own, item in zip(goals, found[0], strict=True))
+                before = self._costs.get(str(goal))
+                if before is None or (cost[position], *cost) < before:
+                    self._costs[str(goal)] = (cost[position], *cost)
+                    progress.best[str(goal)] = (found[0][position], design)
         self._report(progress)

@@ -21,6 +21,7 @@ from mmworkload.sweeping.store import Store
 from mmworkload.sweeping.workloads import Entry, expand, load_workloads
 from mmworkload.system import System
 from mmworkload.system import parse as parse_system
+from mmworkload.versions import versions
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Setup:
     workloads: dict[int | None, dict[str, Workload]]
     simulator: str
     version: str
+    fidelity: str
     estimator: str
     why: str
 
@@ -52,6 +54,11 @@ class Setup:
     def state(self) -> dict[str, Any]:
         """What has to be the same when the sweep goes on."""
         return {"simulator": self.simulator, "version": self.version, "estimator": self.estimator}
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What the report says besides: how faithfully the simulator is told the architectures, and our version."""
+        return {"fidelity": self.fidelity, "mmworkload": versions().get("mmworkload", "unknown")}
 
 
 def prepare(
@@ -85,10 +92,12 @@ def prepare(
     simulator, why = _simulator(spec, bases, kept.get("simulator"), where)
     _require_metrics(spec, bases, where)
     options = Options(effort=spec.effort, limit_s=spec.limit_s, extra=dict(spec.options))
-    version = choose(simulator, _one(bases), options).version
+    chosen = [choose(simulator, arch, options) for base in bases.values() for arch in System.of(base).architectures]
+    version = chosen[0].version
+    fidelity = "; ".join(dict.fromkeys(str(item.fidelity) for item in chosen))
     estimator = kept.get("estimator") or _estimator(spec)
     workloads = {batch: load_workloads(names, batch, store.graphs, progress) for batch in spec.batches}
-    return Setup(spec, space, bases, entries, workloads, simulator, version, estimator, why)
+    return Setup(spec, space, bases, entries, workloads, simulator, version, fidelity, estimator, why)
 
 
 def with_spec(setup: Setup, **changes: Any) -> Setup:
@@ -104,10 +113,6 @@ def _base(name: str, spec: SweepSpec, where: str) -> Architecture | System:
         return architectures.load(name, spec.dtype)
     except MmworkloadError as error:
         raise FormatError(f"{where}: arch.base: {error}") from error
-
-
-def _one(bases: dict[str, Architecture | System]) -> Architecture:
-    return System.of(next(iter(bases.values()))).architectures[0]
 
 
 def _simulator(

@@ -23,6 +23,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -64,16 +65,44 @@ class Store:
         if self.root.is_dir() and any(self.root.iterdir()) and not self._ours:
             raise MmworkloadError(f"{self.root} is not empty and holds no sweep; give another folder")
 
-    def claim(self, spec: str) -> None:
-        """Writes the sweep. MmworkloadError when another one is begun here."""
-        if self.exists and self.spec_path.read_text() != spec:
-            raise MmworkloadError(f"{self.root} holds another sweep; give another folder, or: mmworkload sweep resume")
-        self._write(self.root / SPEC, spec)
+    def require_same(self, spec: str) -> None:
+        """MmworkloadError when the folder has another ``sweep.yaml``: of another sweep, or the user's own."""
+        if not self.spec_path.is_file() or self.spec_path.read_text("utf-8", errors="replace") == spec:
+            return
+        if self.exists:
+            raise MmworkloadError(
+                f"{self.root} holds another sweep, begun with the {SPEC} in it. Give another folder: what the simulator"
+                " answered is in the cache and does not run again, also where only constraints or objectives changed."
+                f" mmworkload sweep resume {self.root} would go on with the file kept there and not with yours"
+            )
+        raise MmworkloadError(
+            f"{self.spec_path} is another file than the sweep that is to run, and is not overwritten; give another"
+            f" folder, or go on with that file: mmworkload sweep resume {self.root}"
+        )
 
-    def begin(self, state: dict[str, Any]) -> None:
-        """Writes what was decided; with it, the sweep exists. MmworkloadError when it was begun with other tools."""
+    @contextmanager
+    def claim(self, spec: str) -> Iterator[None]:
+        """Writes the sweep; needs the lock. An error before it is begun takes back what was made here, so that a
+        corrected file can run. MmworkloadError as :meth:`require_same`."""
+        there = {item.name for item in self.root.iterdir()} - {LOCK}
+        try:
+            self.require_same(spec)
+            if SPEC not in there:
+                self._write(self.spec_path, spec)
+            yield
+        except MmworkloadError as error:
+            if not self.exists and not isinstance(error, FullDiskError):
+                for name in {SPEC, LOCK} - there:
+                    (self.root / name).unlink(missing_ok=True)
+                if GRAPHS not in there:
+                    shutil.rmtree(self.graphs, ignore_errors=True)
+            raise
+
+    def begin(self, state: dict[str, Any], notes: dict[str, str]) -> None:
+        """Writes what was decided, with ``notes`` for the report; with it, the sweep exists. MmworkloadError when it
+        was begun with other tools."""
         if not self.exists:
-            self._write(self.root / STATE, json.dumps({"schema_version": SCHEMA, **state}, indent=1) + "\n")
+            self._write(self.root / STATE, json.dumps({"schema_version": SCHEMA, **state, **notes}, indent=1) + "\n")
         kept = self.state
         for name, value in state.items():
             if kept.get(name) != value:

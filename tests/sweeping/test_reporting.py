@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from mmworkload.cli.app import app
 from mmworkload.sweeping import Results
-from mmworkload.sweeping.running import run
+from mmworkload.sweeping.running import Progress, run
 
 SweepFile = Callable[..., Path]
 
@@ -105,6 +106,112 @@ def test_without_a_feasible_design_the_nearest_is_named(tmp_path: Path, sweep_fi
     text = " ".join(invoke("report", tmp_path / "out").split())
 
     assert "no design meets the constraints; nearest is array.x=2, buffer.size_kib=8" in text
+
+
+def test_a_file_of_the_users_called_sweep_yaml_is_not_overwritten(tmp_path: Path, sweep_file: SweepFile) -> None:
+    file = sweep_file("mine.yaml", simulator="roofline")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sweep.yaml").write_text("a thesis")
+
+    for verb in ("run", "plan"):
+        refused = CliRunner().invoke(app, ["sweep", verb, str(file), "-o", str(tmp_path / "out")])
+        assert refused.exit_code == 2
+        assert "is not overwritten" in refused.output
+        assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"sweep.yaml": "a thesis"}
+    # What an interrupted sweep left before its first design is the file itself.
+    (tmp_path / "out" / "sweep.yaml").write_text(file.read_text())
+    assert "9 of 9 designs evaluated" in invoke("run", file, "-o", tmp_path / "out")
+
+
+def test_a_file_with_a_mistake_leaves_nothing_and_the_corrected_one_runs_there(
+    tmp_path: Path, sweep_file: SweepFile
+) -> None:
+    wrong = sweep_file(simulator="roofline", objectives=["latency_s[third]"])
+    assert CliRunner().invoke(app, ["sweep", "run", str(wrong), "-o", str(tmp_path / "out")]).exit_code == 2
+
+    assert list((tmp_path / "out").iterdir()) == []
+    assert "9 of 9 designs" in invoke("run", sweep_file(simulator="roofline"), "-o", tmp_path / "out")
+
+
+def test_of_equal_designs_the_best_is_on_the_front(tmp_path: Path, sweep_file: SweepFile) -> None:
+    lanes = [1, 16, 4]  # they cost no area
+    arch = {"base": str(tmp_path / "small.yaml"), "set": {"array.x": [2, 4], "vector.lanes": lanes}, "estimator": "law"}
+    run(sweep_file(simulator="roofline", arch=arch, objectives=["area_mm2", "latency_s"]), tmp_path / "out")
+    results = Results(tmp_path / "out")
+
+    best = results.best("area_mm2")
+    assert best is not None
+    assert (best["array.x"], best["vector.lanes"]) == (2, 16)
+    assert best["design"] in set(results.pareto()["design"])
+    status = json.loads(invoke("status", tmp_path / "out", "--json"))
+    assert status["best"]["area_mm2"]["vector.lanes"] == 16
+    text = " ".join(invoke("report", tmp_path / "out").split())
+    assert re.search(r"best area_mm2: [\d.]+ mm² with array\.x=2, vector\.lanes=16;", text)
+    assert "The same in all: vector.lanes=16." in text
+    assert "estimated from" not in text
+
+
+def test_each_stage_is_compared_with_the_best_of_equal_designs(tmp_path: Path, sweep_file: SweepFile) -> None:
+    sets = {"array.x": [2, 4], "levels.buffer.size_kib": [32, 8, 16]}  # no buffer is too small: latency is the same
+    arch = {"base": str(tmp_path / "small.yaml"), "set": sets, "estimator": "law"}
+    run(sweep_file(simulator="roofline", arch=arch, objectives=["latency_s", "area_mm2"]), tmp_path / "out")
+    results = Results(tmp_path / "out")
+
+    found, best = results.heterogeneous(), results.best("latency_s")
+    assert found is not None
+    assert best is not None
+    assert best["levels.buffer.size_kib"] == 8
+    assert (found.single_design, found.designs) == (best["design"], 1)
+
+
+def test_the_best_so_far_of_equal_designs_is_on_the_front(tmp_path: Path, sweep_file: SweepFile) -> None:
+    arch = {"base": str(tmp_path / "small.yaml"), "set": {"vector.lanes": [1, 16, 4]}, "estimator": "law"}
+    file = sweep_file(simulator="roofline", arch=arch, objectives=["area_mm2", "latency_s"])
+    seen: list[Progress] = []
+    run(file, tmp_path / "out", progress=seen.append)
+
+    trials = Results(tmp_path / "out").trials.set_index("vector.lanes")
+    assert seen[-1].best["area_mm2"] == (trials["area_mm2"][16], trials["design"][16])
+
+
+def test_what_was_swept_is_in_every_report(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    base, ours = str(tmp_path / "small.yaml"), version("mmworkload")
+    status = json.loads(invoke("report", folder, "--json"))["status"]
+    text = " ".join(invoke("report", folder, "-o", tmp_path / "page.html").split())
+    page = (tmp_path / "page.html").read_text()
+
+    assert (status["base"], status["mmworkload"]) == ([base], ours)
+    assert "on-chip bandwidth is never the limit" in status["fidelity"]
+    assert f"simulated by roofline {ours} (mmworkload {ours})" in text
+    assert "the simulator is told the architecture: approximate (lower bounds" in text
+    assert "What to mind - closed form: lower bounds, on-chip bandwidth is never the limit" in text
+    for told in (base, "closed form: lower bounds", "as estimated by scaling laws", f"<dd>{ours}</dd>"):
+        assert told in page
+    assert "stale energies" not in page
+
+
+def test_shares_of_a_random_search_are_told_to_be_estimates(tmp_path: Path, sweep_file: SweepFile) -> None:
+    pytest.importorskip("matplotlib")
+    run(sweep_file(simulator="roofline", search={"method": "random", "budget": 5}), tmp_path / "out")
+    text = " ".join(invoke("report", tmp_path / "out", "-o", tmp_path / "page.html").split())
+
+    assert "of its variance (estimated from 5 random designs; shares overlap)" in text
+    assert "Here estimated from 5 random designs; shares overlap." in (tmp_path / "page.html").read_text()
+
+
+def test_a_sweep_without_any_figures_ends_with_the_reason(tmp_path: Path, sweep_file: SweepFile) -> None:
+    sets = {"levels.buffer.width_bits": [12, 20]}
+    arch = {"base": str(tmp_path / "small.yaml"), "set": sets, "estimator": "law"}
+    file = sweep_file(simulator="roofline", arch=arch)
+    for arguments in (("run", str(file), "-o"), ("resume",)):
+        done = CliRunner().invoke(app, ["sweep", *arguments, str(tmp_path / "out")])
+        assert done.exit_code == 2
+        assert "none of the 2 designs has figures: " in done.output
+        assert "width_bits 12 is not a multiple of word_bits 8" in done.output
+
+    assert len(Results(tmp_path / "out").trials) == 2
+    assert "Answers - no design has figures: " in " ".join(invoke("report", tmp_path / "out").split())
 
 
 def test_the_plan_counts_jobs_after_sharing_and_cache(

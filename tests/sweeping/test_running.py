@@ -17,6 +17,7 @@ from mmworkload.graph import LayerGraph
 from mmworkload.simulating.cache import Cache
 from mmworkload.simulating.engine import simulate
 from mmworkload.sweeping import closed_form
+from mmworkload.sweeping.planning import plan
 from mmworkload.sweeping.results import Results, flat
 from mmworkload.sweeping.rows import TIMING
 from mmworkload.sweeping.running import resume, run
@@ -233,8 +234,10 @@ def test_a_second_driver_is_refused_by_name_and_the_first_goes_on(tmp_path: Path
 def test_another_sweep_in_the_folder_is_refused(tmp_path: Path, sweep_file: SweepFile) -> None:
     run(sweep_file(), tmp_path / "out", workers=2)
 
-    with pytest.raises(MmworkloadError, match="holds another sweep"):
+    with pytest.raises(MmworkloadError, match=r"holds another sweep.* is in the cache .*resume .* the file kept there"):
         run(sweep_file(batch=1), tmp_path / "out")
+    with pytest.raises(MmworkloadError, match="holds another sweep"):
+        plan(sweep_file(batch=1), tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
     with pytest.raises(MmworkloadError, match="is not empty and holds no sweep"):
@@ -279,7 +282,8 @@ def test_a_metric_that_the_simulator_does_not_give_cannot_be_asked_for(tmp_path:
 
     with pytest.raises(MmworkloadError, match="energy_j cannot be asked for: slow gives no energies"):
         run(file, tmp_path / "out", workers=2)
-    done = run(sweep_file(options={"no_energy": "1"}, objectives=["latency_s"]), tmp_path / "other", workers=2)
+    assert list((tmp_path / "out").iterdir()) == []
+    done = run(sweep_file(options={"no_energy": "1"}, objectives=["latency_s"]), tmp_path / "out", workers=2)
     assert (done.evaluated, done.failed) == (9, 0)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.reporting.sweep_report import Chosen, Report, answers, named, telling, value_text
+from mmworkload.reporting.sweep_report import Chosen, Report, answers, estimated, named, reminders, telling, value_text
 from mmworkload.reporting.terminal import Cell, Name, bullets, facts, section, table
 from mmworkload.reporting.units import plural, share, si, times
 
@@ -77,9 +77,13 @@ def report_tables(report: Report) -> list[RenderableType]:
     total = "" if status["designs"] is None else f" of {status['designs']:,}"
     head = [
         f"{status['finished']:,}{total} designs by {status['method']}, {report.feasible:,} meet the constraints",
-        f"simulated by {status['simulator']} {status['version']}",
+        f"on {'; '.join(status['base'])}, simulated by {status['simulator']} {status['version']} (mmworkload"
+        f" {status['mmworkload']})",
+        f"the simulator is told the architecture: {status['fidelity']}",
     ]
     parts = [section("Sweep", *head), section("Answers", bullets(answers(report)))]
+    if minded := reminders(report):
+        parts.append(section("What to mind", bullets(minded)))
     if report.front:
         parts.append(_front(report))
     if report.best:
@@ -99,6 +103,7 @@ def report_tables(report: Report) -> list[RenderableType]:
             section(
                 "What each parameter does",
                 table(["<parameter", "<to", ">explains", ">largest over smallest"], rows),
+                *filter(None, [estimated(report)]),
             )
         )
     if report.side_by_side:
@@ -130,9 +135,16 @@ def _front(report: Report) -> RenderableType:
     labels = [term.removesuffix("_mm2").removesuffix("_s").removesuffix("_j") for term in terms]
     columns = ["<design", *(f">{label}" for label in labels), "<largest stage", ">share"]
     notes = []
+    whole = "all"
     if len(report.front) > _ROWS:
+        whole = "all of these"
         notes.append(f"The first {_ROWS} of {len(report.front):,}; --json and export have all.")
     shown = report.front[:_ROWS]
+    same = {
+        name: value for name, value in shown[0].settings.items() if all(item.settings[name] == value for item in shown)
+    }
+    if len(shown) > 1 and same:
+        notes.append(f"The same in {whole}: {named(same)}.")
     rows = [row(name, item) for name, item in zip(telling(shown), shown, strict=True)]
     return section("Pareto front", table(columns, rows, tight=True), *notes)
 
