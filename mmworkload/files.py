@@ -39,6 +39,13 @@ def read_json(path: Path, wrong: type[MmworkloadError] = FormatError) -> Any:
         raise wrong(f"cannot read {path}: it is no JSON ({error})") from error
 
 
+def table_suffix(path: Path) -> str:
+    """``.parquet`` or ``.csv``, as which a table is written. MmworkloadError for another suffix."""
+    if path.suffix not in (".parquet", ".csv"):
+        raise MmworkloadError(f"{path}: the table is written as .parquet or .csv")
+    return path.suffix
+
+
 def _writable_parent(path: Path) -> Path:
     parent = path.absolute().parent
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mmworkload.analyzing.across_stack import end_to_end
 from mmworkload.analyzing.taken import STALLS
 from mmworkload.analyzing.view import View
+from mmworkload.straggler import encoded
 
 if TYPE_CHECKING:
     import pandas
@@ -66,14 +67,13 @@ def host_and_device(taken: Taken) -> pandas.DataFrame:
 
 def modalities(taken: Taken) -> pandas.DataFrame:
     """Time of each modality's encoder, and how long it would wait for the slowest if all ran at once."""
-    prefix = f"{ENCODER}/"
     timed = {item.stage: item.time.median_s for item in (taken.stage_times if taken.has("stage") else ())}
-    frame = taken.rolled("stage", taken.rows[taken.rows["stage"].str.startswith(prefix)])
+    frame = taken.rolled("stage", taken.rows[taken.rows["stage"].map(encoded).astype(bool)])
     clocked = bool(timed) and all(stage in timed for stage in frame["stage"])
     frame["encoder_s"] = (frame["stage"].map(timed) if clocked else frame["kernel_s"]).astype(float)
     slowest = frame["encoder_s"].max()
     return frame.assign(
-        modality=frame["stage"].str.removeprefix(prefix),
+        modality=frame["stage"].map(encoded),
         slowest_over_this=slowest / frame["encoder_s"].where(frame["encoder_s"] > 0),
         idle_share=1 - frame["encoder_s"] / slowest if slowest else math.nan,
         straggler=(frame["encoder_s"] == slowest) & (len(frame) > 1),

@@ -208,17 +208,16 @@ def export(
     """All recorded rows as one table."""
     import pandas
 
-    from mmworkload.files import write_atomic
+    from mmworkload.files import table_suffix, write_atomic
 
-    if output.suffix not in (".csv", ".parquet"):
-        raise MmworkloadError(f"{output}: the table is written as .parquet or .csv")
+    suffix = table_suffix(output)
     rows = [
         {"simulator": pack.simulator, "tool": pack.tool, "recorded": pack.recorded, **asdict(row)}
         for pack in _packs(packs)
         for row in pack.rows
     ]
     frame = pandas.DataFrame(rows)
-    write_atomic(output, frame.to_csv(index=False) if output.suffix == ".csv" else frame.to_parquet(index=False))
+    write_atomic(output, frame.to_csv(index=False) if suffix == ".csv" else frame.to_parquet(index=False))
     if json:
         print_json({"path": str(output), "rows": len(rows)})
     else:

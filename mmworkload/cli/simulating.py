@@ -40,8 +40,6 @@ def simulate(
     from mmworkload.simulating.choice import require_known
     from mmworkload.sources import load_workload, machine
 
-    for name in simulator.split(","):
-        require_known(name)
     with bar(f"simulating {model}") as progress:
         spec, how = machine(arch, how)
         if "," not in simulator:
@@ -51,6 +49,8 @@ def simulate(
         else:
             from mmworkload.simulating.comparison import compare_simulators
 
+            for name in simulator.split(","):
+                require_known(name)
             workload = load_workload(model, only or (), strict, how)
             comparison = compare_simulators(
                 simulator.split(","),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import FormatError, MmworkloadError
-from mmworkload.files import folder_atomic, write_atomic
+from mmworkload.files import folder_atomic, read_json, write_atomic
 from mmworkload.measuring.folder import FILE_SUFFIX, Result, load, save
 from mmworkload.models.names import Options
 from mmworkload.sources import generation, has_parts, load_workload, split_exits, traced_model
@@ -105,15 +105,13 @@ class MeasuredParts:
     def load(cls, path: str | Path) -> MeasuredParts:
         """Reads what :meth:`save` wrote. FormatError says what is missing or damaged."""
         index = Path(path) / INDEX
+        data = read_json(index)
         try:
-            data = json.loads(index.read_text())
             if data["schema_version"] != SCHEMA_VERSION:
                 raise FormatError(f"{index}: not of schema_version {SCHEMA_VERSION}; measure again")
             parts = [(item["name"], float(item["count"]), Path(path) / item["folder"]) for item in data["parts"]]
             found = tuple(MeasuredPart(name, count, load(place)) for name, count, place in parts)
             return cls(data["name"], found, tuple(data["notes"]))
-        except OSError as error:
-            raise FormatError(f"cannot read {index}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(f"{index}: not a complete index of parts: {type(error).__name__} {error}") from error
 

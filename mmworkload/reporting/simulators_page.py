@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mmworkload import arch as architectures
 from mmworkload.cli.progress import bar
-from mmworkload.errors import MmworkloadError
+from mmworkload.errors import MmworkloadError, one_line
 from mmworkload.files import write_atomic
 from mmworkload.graph import LayerGraph
 from mmworkload.packs.coverage import coverage
@@ -27,7 +27,7 @@ from mmworkload.reporting.units import plural, share, si
 from mmworkload.simulating.choice import choose
 from mmworkload.simulating.engine import simulate
 from mmworkload.simulating.estimate import Options
-from mmworkload.simulating.result import LayerResult, Simulation
+from mmworkload.simulating.result import LayerResult, Simulation, Totals
 from mmworkload.tracing.snapshot import snapshots
 from mmworkload.validating.rank import spearman
 
@@ -73,7 +73,7 @@ def ask(graph: LayerGraph, arch: str, simulators: Iterable[str], options: Option
             choose(name, spec, options)
             found = simulate(graph, spec, name, options=options)
         except MmworkloadError as error:
-            cells.reasons[name] = " ".join(str(error).split())[:160]
+            cells.reasons[name] = one_line(error)[:160]
             continue
         missing = found.fallbacks
         if missing:
@@ -131,8 +131,13 @@ class Pair:
 
     @property
     def energy(self) -> float | None:
-        one, two = self.reference.energy_j, self.other.energy_j
-        return two / one if one and two is not None else None
+        return energy_ratio(self.reference, self.other)
+
+
+def energy_ratio(reference: LayerResult | Totals, other: LayerResult | Totals) -> float | None:
+    """``other`` over ``reference``; None where one has no energies."""
+    one, two = reference.energy_j, other.energy_j
+    return two / one if one and two is not None else None
 
 
 def pairs(reference: Simulation, other: Simulation) -> list[Pair]:
@@ -190,7 +195,7 @@ def compare(graphs: Sequence[LayerGraph], arch: str, options: Options) -> Worklo
                 try:
                     found.others[name][graph.model] = simulate(graph, spec, name, options=options)
                 except MmworkloadError as error:
-                    found.refused[name] = " ".join(str(error).split())[:160]
+                    found.refused[name] = one_line(error)[:160]
         progress(len(covered), len(covered))
     return found
 
@@ -221,8 +226,8 @@ def by_workload(found: Workloads) -> str:
                 row += ["", "", ""]
                 continue
             one, two = reference.totals, other.totals
-            energy = two.energy_j / one.energy_j if one.energy_j and two.energy_j is not None else None
-            row += [_two(two.latency_s / one.latency_s), _two(energy), _two(correlation(found.pairs(name, workload)))]
+            rank = correlation(found.pairs(name, workload))
+            row += [_two(two.latency_s / one.latency_s), _two(energy_ratio(one, two)), _two(rank)]
         rows.append(row)
     heads = [f">{name}{what}" for name in COMPARED for what in _FIGURES]
     return table(["<workload", ">latency", ">energy", *heads], rows)
@@ -233,11 +238,12 @@ def summary(every: Sequence[Workloads]) -> str:
     rows = []
     for found in every:
         for name in COMPARED:
-            whole = [(item, other) for key, item in found.reference.items() if (other := found.whole(name, key))]
+            answered = ((item, found.whole(name, key)) for key, item in found.reference.items())
+            whole = [(item.totals, other.totals) for item, other in answered if other]
             if not whole:
                 continue
-            seconds = [(one.serial_latency_s, two.serial_latency_s) for one, two in whole]
-            joules = [two.energy_j / one.energy_j for one, two in whole if one.energy_j and two.energy_j is not None]
+            seconds = [(one.latency_s, two.latency_s) for one, two in whole]
+            joules = [ratio for one, two in whole if (ratio := energy_ratio(one, two)) is not None]
             within = [correlation(found.pairs(name, key)) for key in found.reference]
             rows.append(
                 [

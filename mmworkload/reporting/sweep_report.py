@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mmworkload.errors import UnavailableError
 from mmworkload.files import write_atomic
 from mmworkload.reporting.units import plural, share, si, times
+from mmworkload.straggler import encoded
 from mmworkload.sweeping.conditions import UNITS, Term
 from mmworkload.sweeping.results import FEASIBLE, Heterogeneous, Results, column, heterogeneous
 from mmworkload.sweeping.rows import OK
@@ -278,7 +279,7 @@ def _side_by_side(results: Results, row: pandas.Series[Any] | None) -> list[Side
     stages = results.stages([design])
     found = []
     for item in own.to_dict("records"):
-        encoders = stages[(stages["workload"] == item["workload"]) & stages["stage"].str.startswith("encoder/")]
+        encoders = stages[(stages["workload"] == item["workload"]) & stages["stage"].map(encoded).astype(bool)]
         if len(encoders) > 1 and item["critical_path_s"]:
             slowest = max(encoders.to_dict("records"), key=lambda row: row["latency_s"])["stage"]
             found.append(
@@ -286,7 +287,7 @@ def _side_by_side(results: Results, row: pandas.Series[Any] | None) -> list[Side
                     item["workload"],
                     float(item["latency_s"]),
                     float(item["critical_path_s"]),
-                    slowest.removeprefix("encoder/"),
+                    encoded(slowest),
                 )
             )
     return found

@@ -177,12 +177,12 @@ def _heard(asked: tuple[Choice, ...], answers: Iterable[Answer]) -> tuple[Choice
             f"{asked[-1].simulator.name}: none of these loop nests is on record (mmworkload results list says which);"
             " take --simulator auto, where another one answers"
         )
-    silent = [choice.simulator.name for choice in takewhile(lambda choice: choice.simulator.name not in names, asked)]
+    silent = list(takewhile(lambda choice: choice.simulator.name not in names, asked))
     if not names or not silent:
         return asked
     first, *rest = asked[len(silent) :]
-    why = [f"{name}: none of these loop nests is on record" for name in silent]
-    return (replace(first, why="; ".join([*why, *([first.why] if first.why else [])])), *rest)
+    why = [f"{choice.simulator.name}: none of these loop nests is on record" for choice in silent]
+    return (replace(first, why="; ".join(filter(None, [*why, first.why]))), *rest)
 
 
 def _versions(machine: _Machine, answers: Mapping[str, Answer]) -> str:

@@ -387,19 +387,18 @@ def export(results: Results, path: Path) -> int:
     import pyarrow.csv
     import pyarrow.parquet
 
-    from mmworkload.files import write_atomic
+    from mmworkload.files import table_suffix, write_atomic
 
+    suffix = table_suffix(path)
     rows = flat(results)
     stream = io.BytesIO()
-    if path.suffix == ".parquet":
+    if suffix == ".parquet":
         pyarrow.parquet.write_table(rows, stream, compression="zstd")
-    elif path.suffix == ".csv":
+    else:
         plain = [
             item.cast(pyarrow.string()) if pyarrow.types.is_dictionary(item.type) else item for item in rows.columns
         ]
         pyarrow.csv.write_csv(pyarrow.table(plain, names=rows.column_names), stream)
-    else:
-        raise MmworkloadError(f"{path}: the table is written as .parquet or .csv")
     write_atomic(path, stream.getvalue())
     return int(rows.num_rows)
 

@@ -77,10 +77,10 @@ def _costs(analysis: ExitAnalysis) -> RenderableType:
     for item in analysis.rows:
         what = f"{_KINDS[item.kind]} on {item.machine}" if item.machine else _KINDS[item.kind]
         orders.setdefault(_arrow(item.best_order), []).append(what)
-    if len(orders) == 1:
-        best = [f"Best order for every cost: {order}." for order in orders]
-    else:
-        best = [f"Best order for {', '.join(what)}: {order}." for order, what in orders.items()]
+    best = [
+        f"Best order for {'every cost' if len(orders) == 1 else ', '.join(what)}: {order}."
+        for order, what in orders.items()
+    ]
     columns = ["<cost", "<of", ">without", ">none taken", ">expected", ">change", ">best order"]
     return section(
         f"Expected cost of {'a batch' if analysis.batch > 1 else 'a sample'}, order {_arrow(analysis.order)}",
