@@ -11,8 +11,7 @@ from mmworkload.errors import FormatError
 from mmworkload.graph import TREATMENTS, Coverage, InputInfo, LayerGraph
 from mmworkload.layer import Layer, Tensor, Work
 from mmworkload.problem import Problem
-
-SCHEMA_VERSION = 1
+from mmworkload.versions import SCHEMA_VERSION
 
 
 def encode(graph: LayerGraph) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def encode(graph: LayerGraph) -> dict[str, Any]:
         },
         "layers": [
             {
-                "name": layer.name,
+                "layer": layer.name,
                 "op": layer.op,
                 "category": layer.category,
                 "module": layer.module,
@@ -93,7 +92,7 @@ def decode(data: Any) -> LayerGraph:
         }
         layers = tuple(
             Layer(
-                name=item["name"],
+                name=item["layer"],
                 op=item["op"],
                 category=item["category"],
                 module=item["module"],

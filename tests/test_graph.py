@@ -160,7 +160,7 @@ def test_the_json_text_is_the_contract() -> None:
     graph = replace(two_encoders(), notes=("stand-in: a for b",))
     data = json.loads(graph.to_text(".json"))
     assert data == graph.to_dict()
-    wanted = {"schema_version": 1, "model": "m", "variant": "v", "batch": 2, "total_params": 28, "built_params": 40}
+    wanted = {"schema_version": 2, "model": "m", "variant": "v", "batch": 2, "total_params": 28, "built_params": 40}
     assert {key: data[key] for key in wanted} == wanted
     assert (data["total_macs"], data["outer_macs"]) == (2 * 32 + 48, 6)
     assert data["notes"] == ["stand-in: a for b"]
@@ -176,8 +176,9 @@ def test_the_json_text_is_the_contract() -> None:
     }
     assert set(data["coverage"]) == {"lowered", "ignored", "unknown"}
     assert len(data["problems"]) == 3
+    assert [layer["layer"] for layer in data["layers"]] == [layer.name for layer in graph]
     # One line a layer: a change is one line of a diff.
-    assert sum(line.startswith('  {"name"') for line in graph.to_text(".json").splitlines()) == len(graph)
+    assert sum(line.startswith('  {"layer"') for line in graph.to_text(".json").splitlines()) == len(graph)
 
 
 def test_json_from_before_there_were_notes_is_read() -> None:

@@ -16,6 +16,7 @@ from mmworkload.cli.options import Effort, Json, Limit, command, print_json
 from mmworkload.errors import MmworkloadError, SimulationError, UnknownNameError
 from mmworkload.graph import LayerGraph
 from mmworkload.packs.pack import Pack
+from mmworkload.versions import SCHEMA_VERSION
 
 results = typer.Typer(help="Recorded simulator results: answers without the simulator.", no_args_is_help=True)
 
@@ -66,7 +67,7 @@ def list_(models: Models = None, packs: Packs = None, json: Json = False) -> Non
     if json:
         print_json(
             {
-                "schema_version": 1,
+                "schema_version": SCHEMA_VERSION,
                 "packs": about,
                 "coverage": [asdict(item) for item in covered],
                 "measured": devices,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmworkload.cli.options import Json, Workers, command, print_json
+from mmworkload.versions import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from mmworkload.sweeping.running import Progress, Summary
@@ -42,7 +43,7 @@ def plan(
     with bar("reading workloads") as progress:
         found = planned(file, output, workers=workers, timed=timed, loading=progress)
     if json:
-        print_json({"schema_version": 1, **asdict(found)})
+        print_json({"schema_version": SCHEMA_VERSION, **asdict(found)})
         return
     from mmworkload.reporting.tables import print_out
     from mmworkload.reporting.tables.sweep import plan_tables
@@ -153,7 +154,7 @@ def export(
 
 def _show(done: Summary, folder: Path, json: bool) -> None:
     if json:
-        print_json({"schema_version": 1, "path": str(folder), **asdict(done)})
+        print_json({"schema_version": SCHEMA_VERSION, "path": str(folder), **asdict(done)})
     else:
         from mmworkload.reporting.tables import print_out
         from mmworkload.reporting.tables.sweep import summary_tables

@@ -23,11 +23,11 @@ from mmworkload.exits.utility import (
     utility,
 )
 from mmworkload.graph import Part, Workload
+from mmworkload.versions import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from mmworkload.simulating.result import Simulation
 
-SCHEMA_VERSION = 1
 # Fig. 7 and section 5.5 of the paper: what MMExit takes off the late-fusion networks, from its least to its largest.
 PUBLISHED = {"macs": (0.2264, 0.4872), "params": (0.2144, 0.4502)}
 WHY_DIFFERENT = (

@@ -18,6 +18,7 @@ from mmworkload.generation.series import hats
 from mmworkload.generation.totals import Totals, of_layer
 from mmworkload.graph import LayerGraph, Part, Workload
 from mmworkload.layer import Layer
+from mmworkload.versions import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from mmworkload.simulating.result import Simulation
@@ -191,7 +192,7 @@ class Generation:
                 }
             )
         return {
-            "schema_version": 1,
+            "schema_version": SCHEMA_VERSION,
             "generation": self.name,
             "notes": list(self.notes),
             "totals": asdict(self.totals),

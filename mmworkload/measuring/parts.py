@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 from mmworkload.errors import FormatError, MmworkloadError
 from mmworkload.files import folder_atomic, read_json, write_atomic
 from mmworkload.measuring.folder import FILE_SUFFIX, Result, load, save
+from mmworkload.measuring.result import READABLE
 from mmworkload.models.names import Options
 from mmworkload.sources import generation, has_parts, load_workload, split_exits, traced_model
+from mmworkload.versions import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from mmworkload.graph import LayerGraph, Part, Workload
 
 INDEX = "parts.json"
-SCHEMA_VERSION = 1
 _EXITS = (
     "parts of a network with exits: the calls of the traced program, run alone on stored inputs, and linear exits with"
     " random weights; waiting for the decision of an exit is not in it"
@@ -107,8 +108,8 @@ class MeasuredParts:
         index = Path(path) / INDEX
         data = read_json(index)
         try:
-            if data["schema_version"] != SCHEMA_VERSION:
-                raise FormatError(f"{index}: not of schema_version {SCHEMA_VERSION}; measure again")
+            if data["schema_version"] not in READABLE:
+                raise FormatError(f"{index}: not of schema_version {' or '.join(map(str, READABLE))}; measure again")
             parts = [(item["name"], float(item["count"]), Path(path) / item["folder"]) for item in data["parts"]]
             found = tuple(MeasuredPart(name, count, load(place)) for name, count, place in parts)
             return cls(data["name"], found, tuple(data["notes"]))

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mmworkload.errors import FormatError
 from mmworkload.files import read_json, write_atomic
 from mmworkload.measuring.energy import Energy
+from mmworkload.versions import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pandas
 
     from mmworkload.straggler import Straggler
 
-SCHEMA_VERSION = 2
 # Written before there were levels; what is missing stays empty.
 READABLE = (1, SCHEMA_VERSION)
 

@@ -18,11 +18,11 @@ from mmworkload.straggler import encoded
 from mmworkload.sweeping.conditions import UNITS, Term
 from mmworkload.sweeping.results import FEASIBLE, Heterogeneous, Results, column, heterogeneous
 from mmworkload.sweeping.rows import OK
+from mmworkload.versions import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA_VERSION = 1
 _COLOURED = 2000
 """Designs whose stages are looked at for the picture of all; of more, so many spread over the sweep, and the front."""
 _MIX = "the mix"

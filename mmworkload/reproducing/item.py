@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from mmworkload.reporting.units import GAP, TIMES, share, si, times
+from mmworkload.versions import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from mmworkload.reproducing.sources import Sources
 
-SCHEMA_VERSION = 1
 Basis = Literal["exact", "modelled", "measured"]
 Status = Literal["published", "script"]
 Unit = Literal["", "s", "B", "share", "ratio", "count", "number", "1/s", "yes/no"]

@@ -40,7 +40,7 @@ the fields above, and
 
 | field | type | meaning |
 |---|---|---|
-| `schema_version` | integer | 1 |
+| `schema_version` | integer | 2 |
 | `platform` | string | what the paper's figures were made on |
 | `headlines` | array | what the paper states, see below |
 | `tables` | array | `title`, `basis`, `on`, `columns` (`name`, `unit`), `rows` by column name, `notes` |

@@ -10,8 +10,7 @@ from typing import Any
 from mmworkload.errors import MmworkloadError, SimulationError, UnknownNameError
 from mmworkload.simulating.result import Simulation, Totals
 from mmworkload.validating.rank import spearman
-
-SCHEMA_VERSION = 1
+from mmworkload.versions import SCHEMA_VERSION
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from mmworkload.simulating.footprint import Fit
 from mmworkload.simulating.rollup import OnChip
 from mmworkload.simulating.transfers import Transfer
 from mmworkload.straggler import Straggler, encoders, straggler
+from mmworkload.versions import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pandas
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)

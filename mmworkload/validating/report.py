@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.validating.compare import compare
+from mmworkload.versions import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from mmworkload.arch import Architecture
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from mmworkload.validating.calibration import Split, Spread
     from mmworkload.validating.goals import Goal
     from mmworkload.validating.result import Validation
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)

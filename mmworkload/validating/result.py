@@ -9,11 +9,11 @@ from mmworkload.errors import UnknownNameError
 from mmworkload.straggler import Straggler
 from mmworkload.validating.accuracy import Accuracy
 from mmworkload.validating.causes import Cause
+from mmworkload.versions import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA_VERSION = 1
 
 MEANING = (
     "The accelerator is not the measured device: compare shares of time and ranks of layers, not seconds. A share is of"

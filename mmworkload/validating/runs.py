@@ -9,8 +9,8 @@ from typing import Any
 
 from mmworkload.errors import FormatError, MmworkloadError
 from mmworkload.files import read_json
+from mmworkload.versions import SCHEMA_VERSION
 
-SCHEMA_VERSION = 1
 MEASURED, SIMULATED = "measurement", "simulation"
 
 
@@ -59,6 +59,11 @@ class Pair:
     def larger_s(self) -> float:
         return max(self.first_s or 0.0, self.second_s or 0.0)
 
+    def to_dict(self, key: str) -> dict[str, Any]:
+        """For ``--json``; the name is called ``key``."""
+        values = asdict(self)
+        return {key: values.pop("name"), **values, "ratio": self.ratio}
+
 
 @dataclass(frozen=True)
 class RunComparison:
@@ -82,8 +87,8 @@ class RunComparison:
             "first": run(self.first),
             "second": run(self.second),
             "differences": list(self.differences),
-            "stages": [{**asdict(item), "ratio": item.ratio} for item in self.stages],
-            "layers": [{**asdict(item), "ratio": item.ratio} for item in self.layers],
+            "stages": [item.to_dict("stage") for item in self.stages],
+            "layers": [item.to_dict("layer") for item in self.layers],
         }
 
 
@@ -118,6 +123,8 @@ def _measured(place: Path) -> Run:
 
 
 def _simulated(data: dict[str, Any], place: Path) -> Run:
+    if data.get("schema_version") != SCHEMA_VERSION:
+        raise FormatError(f"{place}: not a simulation of schema_version {SCHEMA_VERSION}; simulate again")
     try:
         layers: dict[str, float] = {}
         stages: dict[str, str] = {}

@@ -86,10 +86,10 @@ def test_trace_json_is_the_contract_for_av_mnist() -> None:
     data = json.loads(result.stdout)
     assert result.exit_code == 0
     assert (data["schema_version"], data["model"], data["variant"], data["batch"]) == (
-        1,
+        2,
         "av-mnist/concat",
         "concat",
-        1,
+        2,
     )
     assert (data["total_macs"], data["total_params"], data["built_params"], data["outer_macs"]) == (
         11993032,
@@ -270,7 +270,11 @@ def test_unknown_operators_are_refused_under_strict_and_counted_otherwise(mine: 
         ("{", "not JSON"),
         ("{}", "schema_version"),
         ('{"schema_version": 99}', "99"),
-        ('{"schema_version": 1}', "not a complete layer graph"),
+        (
+            '{"schema_version": 1}',
+            "schema_version 1 cannot be read by this version, which reads 2; trace the",
+        ),
+        ('{"schema_version": 2}', "not a complete layer graph"),
         ("\x00\x01", "graph.json"),
     ],
 )

@@ -178,7 +178,7 @@ def test_the_command_prints_tables_and_json() -> None:
     for said in ("image/1  block 2 of 4", "phi (eq. 7)", "22.64 %", "image, audio", "eyer"):
         assert said in printed.output
     found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
     assert [item["expected"] for item in found["rows"] if item["kind"] == "macs"] == [pytest.approx(4_543_898.26)]
     assert [item["name"] for item in found["exits"]] == ["image/1", "image/2", "audio/1", "audio/2"]
     refused = CliRunner().invoke(app, ["exits", "av-mnist/concat+exitsp=1"])

@@ -273,7 +273,7 @@ def test_a_setting_that_cannot_be_is_one_error(parameter: Parameter, given: Any,
 
 
 def stages_of(data: dict[str, Any]) -> dict[str, str]:
-    return {layer["name"]: layer["stage"] for layer in data["layers"]}
+    return {layer["layer"]: layer["stage"] for layer in data["layers"]}
 
 
 def stage_of(graph: LayerGraph, name: str) -> tuple[str, str]:

@@ -322,7 +322,7 @@ def test_json_has_null_for_gaps_and_no_value_that_json_lacks() -> None:
     validation = compare(make_graph(), make_measurement(without(MEASURED, "join")), make_simulation())
 
     data = json.loads(json.dumps(validation.to_dict(), allow_nan=False))
-    assert data["schema_version"] == 1
+    assert data["schema_version"] == 2
     assert data["layers"][2]["measured_s"] is None
     assert data["layers"][0]["ratio"] == pytest.approx(1 / 3)
     assert "sides" not in data["layers"][0]

@@ -57,11 +57,15 @@ def test_two_simulations(files: dict[str, Path], chain: Any, device: Any) -> Non
 def test_runs_of_two_kinds_and_damaged_files_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(MmworkloadError, match="validate --measured"):
         compare_runs(load_run(files["first"]), load_run(files["simulated"]))
-    (tmp_path / "broken.json").write_text('{"serial_latency_s": 1, "layers": [{}]}')
+    (tmp_path / "broken.json").write_text('{"schema_version": 2, "serial_latency_s": 1, "layers": [{}]}')
     with pytest.raises(FormatError, match=r"broken.json: not a complete simulation"):
         load_run(tmp_path / "broken.json")
     with pytest.raises(FormatError, match=r"nowhere.json"):
         load_run(tmp_path / "nowhere.json")
+    earlier = json.loads(files["simulated"].read_text()) | {"schema_version": 1}
+    (tmp_path / "earlier.json").write_text(json.dumps(earlier))
+    with pytest.raises(FormatError, match=r"earlier.json: not a simulation of schema_version 2; simulate again"):
+        load_run(tmp_path / "earlier.json")
 
 
 def test_the_command_prints_both(files: dict[str, Path]) -> None:
@@ -74,5 +78,6 @@ def test_the_command_prints_both(files: dict[str, Path]) -> None:
     data = json.loads(
         CliRunner().invoke(app, ["compare", "--json", *map(str, (files["first"], files["second"]))]).stdout
     )
-    assert data["layers"][1]["second_s"] is None
+    assert (data["schema_version"], data["layers"][1]["layer"], data["layers"][1]["second_s"]) == (2, "b", None)
+    assert [row["stage"] for row in data["stages"]] == ["encoder/x", "head"]
     assert CliRunner().invoke(app, ["compare", *map(str, (files["first"], files["simulated"]))]).exit_code == 2
