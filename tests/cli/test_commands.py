@@ -89,7 +89,7 @@ def test_trace_json_is_the_contract_for_av_mnist() -> None:
         2,
         "av-mnist/concat",
         "concat",
-        2,
+        1,
     )
     assert (data["total_macs"], data["total_params"], data["built_params"], data["outer_macs"]) == (
         11993032,
