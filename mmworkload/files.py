@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import shutil
+import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from mmworkload.errors import FormatError, MmworkloadError
+from mmworkload.temporary import temporary_file, temporary_folder
+
+# Of Linux's renameat2.
+_WORKING_DIRECTORY, _RENAME_EXCHANGE = -100, 2
 
 
 def read_text(path: Path, wrong: type[MmworkloadError] = FormatError) -> str:
@@ -55,59 +60,144 @@ def _writable_parent(path: Path) -> Path:
     return parent
 
 
-def write_atomic(path: Path, content: str | bytes, *, durable: bool = False) -> None:
-    """Writes ``content`` next to ``path`` and renames it; with ``durable`` it is on the disk before the rename.
+def require_file_output(path: Path) -> None:
+    """Raises MmworkloadError for what :func:`write_atomic` does not write to: a folder, a block device, a socket."""
+    kind = _kind(path)
+    if kind and not (stat.S_ISREG(kind) or _takes_a_stream(kind)):
+        what = {stat.S_IFDIR: "a folder", stat.S_IFBLK: "a block device"}.get(stat.S_IFMT(kind), "no file")
+        raise MmworkloadError(f"cannot write {path}: it is {what}. Choose another output.")
 
-    Raises MmworkloadError when the place cannot be written.
+
+def write_atomic(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Writes ``content`` beside ``path`` and renames it; with ``durable`` it is on the disk before the rename.
+
+    Of a symbolic link the target is written, and the link stays. A terminal, ``/dev/null`` or a named pipe gets the
+    content as it is. Raises MmworkloadError when the place cannot be written, and as :func:`require_file_output`.
     """
+    require_file_output(path)
     data = content.encode() if isinstance(content, str) else content
-    parent = _writable_parent(path)
-    temporary: str | None = None
+    place = Path(os.path.realpath(path))
+    parent = _writable_parent(place)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=parent)
-        with os.fdopen(handle, "wb") as stream:
+        if _takes_a_stream(_kind(path)):
+            with path.open("wb") as stream:
+                stream.write(data)
+            return
+        with temporary_file(parent) as (temporary, stream):
             stream.write(data)
+            stream.flush()
             if durable:
-                stream.flush()
                 os.fsync(stream.fileno())
-        # mkstemp makes files private; a result is an ordinary file.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
+            # Temporary files are private; a result is an ordinary file.
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(place)
     except OSError as error:
         raise MmworkloadError(f"cannot write {path}: {error.strerror}. Choose another output.") from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+
+
+def require_folder_output(path: Path, marker: str) -> None:
+    """Raises MmworkloadError for what :func:`folder_atomic` does not replace: a folder with files in it but without
+    ``marker``, by which we know ours; the working directory or one above it; a link, a mount point; what is no folder.
+    """
+    kind = _kind(path)
+    if path.is_symlink():
+        raise MmworkloadError(f"{path} is a symbolic link; give the folder that it leads to, or another.")
+    if not kind:
+        return
+    if not stat.S_ISDIR(kind):
+        raise MmworkloadError(f"{path} is {'a file' if stat.S_ISREG(kind) else 'no folder'}; give a folder.")
+    place = Path(os.path.realpath(path))
+    if Path.cwd().is_relative_to(place):
+        raise MmworkloadError(f"{path} is or holds the working directory and cannot be replaced; give another folder.")
+    if any(mount.is_relative_to(place) for mount in _mount_points()) or place.is_mount():
+        raise MmworkloadError(f"{path} is or holds a mount point and cannot be replaced; give a folder below it.")
+    try:
+        foreign = any(path.iterdir()) and not (path / marker).is_file()
+    except OSError as error:
+        raise MmworkloadError(f"cannot read the folder {path}: {error.strerror}. Choose another output.") from error
+    if foreign:
+        raise MmworkloadError(f"{path} is not empty and was not written by mmworkload; give another folder.")
 
 
 @contextmanager
 def folder_atomic(path: Path, marker: str) -> Iterator[Path]:
     """Yields a temporary folder that becomes ``path`` when the block ends without an error.
 
-    An existing ``path`` is replaced only when it is empty or holds ``marker``, the file by which we know it as ours;
-    anything else is refused with MmworkloadError, so that a wrong ``-o`` deletes nothing.
+    The two change places, and only then is the old one removed: whatever ends this process, ``path`` is the old folder
+    or the new one. Raises MmworkloadError as :func:`require_folder_output` before the block, so that a wrong ``-o``
+    deletes nothing, and when the place cannot be written.
     """
-    if path.exists():
-        if not path.is_dir():
-            raise MmworkloadError(f"{path} is a file; give a folder for the output.")
-        if any(path.iterdir()) and not (path / marker).is_file():
-            raise MmworkloadError(f"{path} is not empty and was not written by mmworkload; give another folder.")
-    parent = _writable_parent(path)
+    require_folder_output(path, marker)
+    place = Path(os.path.realpath(path))
+    parent = _writable_parent(place)
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent))
-    except OSError as error:
-        raise MmworkloadError(f"cannot write in {parent}: {error.strerror}. Choose another output.") from error
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        with temporary_folder(parent) as temporary:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            if place.exists():
+                _exchange(temporary, place)
+            else:
+                temporary.rename(place)
     except OSError as error:
         raise MmworkloadError(f"cannot write {path}: {error.strerror}. Choose another output.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """The two folders change places. Raises OSError."""
+    try:
+        _exchange_at_once(new, old)
+    except (OSError, AttributeError):
+        # Not Linux, or a file system that cannot: the old one is a moment under a name beside its own.
+        aside = Path(tempfile.mkdtemp(prefix=f"{old.name}.old-", dir=old.parent))
+        try:
+            old.rename(aside)
+            new.rename(old)
+        except BaseException:
+            if not old.exists():
+                aside.rename(old)
+            with suppress(OSError):
+                aside.rmdir()
+            raise
+        aside.rename(new)
+
+
+def _exchange_at_once(new: Path, old: Path) -> None:
+    """Raises OSError when the file system cannot, AttributeError when the C library cannot."""
+    import ctypes
+
+    rename = ctypes.CDLL(None, use_errno=True).renameat2
+    if rename(_WORKING_DIRECTORY, os.fsencode(new), _WORKING_DIRECTORY, os.fsencode(old), _RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), "the folders cannot change places")
+
+
+def _kind(path: Path) -> int:
+    """The mode of what a path leads to, 0 when there is nothing. Raises MmworkloadError when that cannot be told."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise MmworkloadError(f"cannot write {path}: {error.strerror}. Choose another output.") from error
+
+
+def _takes_a_stream(kind: int) -> bool:
+    return stat.S_ISCHR(kind) or stat.S_ISFIFO(kind)
+
+
+def _mount_points() -> list[Path]:
+    """Linux: also folders that are mounted from the same disk, which a look at the folder itself does not show."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return []
+    return [Path(os.fsdecode(re.sub(rb"\\([0-7]{3})", _octal, line.split()[4]))) for line in lines]
+
+
+def _octal(match: re.Match[bytes]) -> bytes:
+    return bytes([int(match[1], 8)])
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

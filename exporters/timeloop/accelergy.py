@@ -16,7 +16,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from mmworkload.exporters.timeloop.simulator import PYTHON_VARIABLE
 from mmworkload.exporters.timeloop.yaml_text import mapping
 from mmworkload.files import write_atomic
 from mmworkload.simulating.cache import default_root
+from mmworkload.temporary import temporary_folder
 
 CYCLE_S = 5e-9
 # The Timeloop front end's default, with which the committed figures were made.
@@ -139,8 +139,7 @@ def ask(queries: Sequence[Query]) -> list[Answer]:
     program = _program()
     if program is None:
         raise UnavailableError(str(Accelergy().unavailable()))
-    with tempfile.TemporaryDirectory(prefix="mmworkload-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         (folder / "arch.yaml").write_text(_input(queries))
         _start([program, "arch.yaml", "-o", "out", "-v", "1"], folder)
         return _outputs(folder, queries)

@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from mmworkload.exporters.timeloop.yaml_text import comment, mapping, scalar
 from mmworkload.files import write_atomic
 from mmworkload.problem import gemm
 from mmworkload.simulating.cache import default_root
+from mmworkload.temporary import temporary_folder
 
 LIMIT_S = 900.0
 _SCHEMA = 1
@@ -85,8 +85,8 @@ def _estimate(native: NativeArchitecture, runner: Runner) -> EnergyTables:
     import yaml
 
     ACCELERGY_RUNS[native.key] += 1
-    with tempfile.TemporaryDirectory(prefix="mmworkload-") as name:
-        directory = Path(name).resolve()
+    with temporary_folder() as folder:
+        directory = folder.resolve()
         output = directory / "output"
         output.mkdir()
         files = {**job_files(native), "problem.yaml": problem_text(gemm(1, 1, 1).canonical())}

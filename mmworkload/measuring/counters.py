@@ -19,7 +19,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +30,7 @@ from mmworkload.errors import FormatError, MmworkloadError, UnavailableError
 from mmworkload.measuring.attribution import NODE
 from mmworkload.measuring.counted_pass import ANSWER
 from mmworkload.measuring.counter_metrics import COLUMNS, columns_of, wanted
+from mmworkload.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import pandas
@@ -173,8 +173,7 @@ def read_counters(
     ncu = find_ncu()
     begin = time.monotonic()
     metrics = wanted(_listed(ncu))
-    with tempfile.TemporaryDirectory(prefix="mmworkload-") as place:
-        folder = Path(place)
+    with temporary_folder() as folder:
         request = folder / "request.json"
         said = {key: str(value) if isinstance(value, Path) else value for key, value in (how or {}).items()}
         request.write_text(json.dumps({"model": model, "layers": layers, "how": said}))
@@ -234,16 +233,16 @@ def _run(command: Sequence[str], limit_s: float, output: Path) -> tuple[int | No
 
 def _listed(ncu: str) -> set[str]:
     """Base names of the metrics that the chip has; empty when ncu does not tell. UnavailableError without the right."""
-    with tempfile.TemporaryDirectory(prefix="mmworkload-") as place:
-        code, text = _run([ncu, "--query-metrics"], _QUERY_LIMIT_S, Path(place) / "output.txt")
+    with temporary_folder() as place:
+        code, text = _run([ncu, "--query-metrics"], _QUERY_LIMIT_S, place / "output.txt")
     if "ERR_NVGPUCTRPERM" in text:
         raise UnavailableError(_PERMISSION)
     return {match[1] for line in text.splitlines() if (match := _LISTED.match(line))} if code == 0 else set()
 
 
 def _version(ncu: str) -> str:
-    with tempfile.TemporaryDirectory(prefix="mmworkload-") as place:
-        _, text = _run([ncu, "--version"], _QUERY_LIMIT_S, Path(place) / "output.txt")
+    with temporary_folder() as place:
+        _, text = _run([ncu, "--version"], _QUERY_LIMIT_S, place / "output.txt")
     match = re.search(r"Version\s+(\S+)", text)
     return match[1] if match else "unknown"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmworkload.errors import FormatError, MmworkloadError
-from mmworkload.files import folder_atomic
+from mmworkload.files import folder_atomic, require_folder_output
 from mmworkload.measuring.frames import HostRow, KernelRow, columns
 from mmworkload.measuring.result import Measurement
 
@@ -51,8 +51,7 @@ def check_place(path: str | Path) -> None:
         return
     if place.is_file():
         raise MmworkloadError(f"{place} is a file; give a folder, or a file that ends in {FILE_SUFFIX}.")
-    if place.is_dir() and any(place.iterdir()) and not (place / MEASUREMENT).is_file():
-        raise MmworkloadError(f"{place} is not empty and was not written by mmworkload; give another folder.")
+    require_folder_output(place, MEASUREMENT)
 
 
 def save(result: Result, path: str | Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import FormatError, MmworkloadError
-from mmworkload.files import folder_atomic, read_json, write_atomic
+from mmworkload.files import folder_atomic, read_json, require_folder_output, write_atomic
 from mmworkload.measuring.folder import FILE_SUFFIX, Result, load, save
 from mmworkload.measuring.result import READABLE
 from mmworkload.models.names import Options
@@ -122,8 +122,7 @@ def check_place(path: str | Path) -> None:
     place = Path(path)
     if place.suffix == FILE_SUFFIX or place.is_file():
         raise MmworkloadError(f"{place}: parts are written to a folder, one for each; give a folder")
-    if place.is_dir() and any(place.iterdir()) and not (place / INDEX).is_file():
-        raise MmworkloadError(f"{place} is not empty and was not written by mmworkload; give another folder.")
+    require_folder_output(place, INDEX)
 
 
 @dataclass(frozen=True)

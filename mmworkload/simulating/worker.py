@@ -77,9 +77,8 @@ def _guard(lifeline: int, folder: Path, log: Path) -> None:
     events.unregister(wake)
     ended = bool(events.poll(_PARENTS_WORD_MS)) and os.read(lifeline, 1) != DISMISS
     if ended or os.getppid() != parent:
-        with suppress(OSError):
-            log.unlink()
-            log.parent.rmdir()
+        # Nobody needs what the other workers have there either: they end as this one does.
+        _remove(log.parent)
     code = os.waitstatus_to_exitcode(status)
     os._exit(code if code >= 0 else 128 - code)
 

@@ -11,7 +11,6 @@ import json
 import os
 import queue
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from mmworkload.errors import FormatError, SimulationError
 from mmworkload.simulating.cache import CRASH, ERROR, TIMEOUT, Failure
 from mmworkload.simulating.estimate import Estimate, Job
 from mmworkload.simulating.worker import DISMISS
+from mmworkload.temporary import temporary_folder
 
 _START_LIMIT_S = 120.0
 _CLOSE_LIMIT_S = 10.0
@@ -53,7 +53,8 @@ class WorkerPool:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> WorkerPool:
-        self._root = Path(tempfile.mkdtemp(prefix="mmworkload-"))
+        self._temporary = temporary_folder()
+        self._root = self._temporary.__enter__()
         self._stopped, self._stop = os.pipe()
         return self
 
@@ -64,7 +65,7 @@ class WorkerPool:
         for thread in self._threads:
             thread.join()
         os.close(self._stopped)
-        shutil.rmtree(self._root, ignore_errors=True)
+        self._temporary.__exit__(None, None, None)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Estimate | Failure]]:
         """(position in ``jobs``, answer) in order of completion.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from mmworkload.sweeping.setup import Setup, prepare
 from mmworkload.sweeping.space import Design, architecture_of
 from mmworkload.sweeping.spec import read
 from mmworkload.sweeping.store import Store
+from mmworkload.temporary import temporary_folder
 
 _LOOKED_AT = 400
 _TIMED = 3
@@ -82,10 +82,10 @@ def plan(
     if directory is not None:
         Store(directory).require_same(file.read_text())
     count = workers or available_cores()
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(directory or Path(folder))
+    with temporary_folder() as folder:
+        store = Store(directory or folder)
         if not store.exists:
-            store = Store(Path(folder))
+            store = Store(folder)
         started = time.monotonic()
         setup = prepare(spec, store, where=str(file), progress=loading)
         loading_s = time.monotonic() - started
