@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mmworkload.errors import ArchitectureError, UnknownNameError
-from mmworkload.files import read_text
+from mmworkload.files import parse_yaml, read_text
 from mmworkload.plugins import data_files, plugins
 from mmworkload.problem import LEGEND, Role
 
@@ -274,13 +274,7 @@ def _native(folder: Path) -> Architecture:
 
 
 def _read(path: Path) -> Any:
-    import yaml
-
-    text = read_text(path, ArchitectureError)
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ArchitectureError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return parse_yaml(read_text(path, ArchitectureError), str(path), ArchitectureError)
 
 
 def from_dict(data: Any, where: str = "architecture") -> Architecture:

@@ -19,10 +19,25 @@ from mmworkload.temporary import temporary_file, temporary_folder
 # Of Linux's renameat2.
 _WORKING_DIRECTORY, _RENAME_EXCHANGE = -100, 2
 
+LARGEST_BYTES = 1 << 30
+"""The largest file that is read whole."""
+
+
+def require_readable(path: Path, wrong: type[MmworkloadError] = FormatError) -> None:
+    """Raises ``wrong`` for what is no regular file (a pipe or a device may never end) or is too large; else OSError."""
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise wrong(f"cannot read {path}: it is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise wrong(f"cannot read {path}: it is no regular file but a pipe, socket or device; give a file")
+    if status.st_size > LARGEST_BYTES:
+        raise wrong(f"cannot read {path}: it has {status.st_size:,} bytes, and at most {LARGEST_BYTES:,} are read")
+
 
 def read_text(path: Path, wrong: type[MmworkloadError] = FormatError) -> str:
     """The text of a file. Raises ``wrong``: what keeps it from being read, and files with a name like it."""
     try:
+        require_readable(path, wrong)
         return path.read_text("utf-8")
     except FileNotFoundError as error:
         near: list[str] = []
@@ -42,6 +57,32 @@ def read_json(path: Path, wrong: type[MmworkloadError] = FormatError) -> Any:
         return json.loads(read_text(path, wrong))
     except (ValueError, RecursionError) as error:
         raise wrong(f"cannot read {path}: it is no JSON ({error})") from error
+
+
+def parse_yaml(text: str, where: str, wrong: type[MmworkloadError] = FormatError, loader: Any = None) -> Any:
+    """The content of YAML ``text``. Raises ``wrong`` with line, column and what stands there; ``where`` is its file."""
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=loader or yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise wrong(f"{where} is not YAML: {_yaml_place(text, error)}") from error
+    except (ValueError, RecursionError, IndexError, AttributeError, TypeError) as error:
+        # PyYAML's constructors fail so on values that their tags do not allow, and on deep nesting.
+        raise wrong(f"{where} is not YAML that can be read: {type(error).__name__}: {error}") from error
+
+
+def _yaml_place(text: str, error: Any) -> str:
+    """``line 3, column 9, at 'x: y': mapping values are not allowed here``, as far as the error says so."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    line = text.splitlines()[mark.line : mark.line + 1]
+    there = line[0][mark.column :].strip() if line else ""
+    at = f"at '{there[:40]}'" if there else "at the end of the line" if line else "at the end of the file"
+    begun = error.context_mark
+    context = f" ({error.context}" + (f" of line {begun.line + 1}" if begun else "") + ")" if error.context else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}, {at}: {error.problem}{context}"
 
 
 def table_suffix(path: Path) -> str:

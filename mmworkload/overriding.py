@@ -28,6 +28,7 @@ from typing import Any
 
 from mmworkload.arch import Architecture, from_dict
 from mmworkload.errors import ArchitectureError
+from mmworkload.files import parse_yaml
 from mmworkload.plausibility import implausible
 from mmworkload.rescaling import EstimatorName, is_derived, rescalings, value
 
@@ -140,12 +141,7 @@ def _parsed(path: str, given: Any, present: Any) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _yaml(path: str, text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ArchitectureError(f"{path}: '{text}' is not YAML: {' '.join(str(error).split())}") from error
+    return parse_yaml(text, f"{path}: '{text}'", ArchitectureError)
 
 
 def _text(given: Any) -> str:

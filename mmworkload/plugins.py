@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mmworkload.errors import MmworkloadError
+from mmworkload.errors import FOREIGN, MmworkloadError, deed
 
 
 @cache
@@ -74,10 +74,10 @@ def data_files(group: str, suffix: str) -> dict[str, Path]:
 def _import(name: str, distribution: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except FOREIGN as error:
         raise MmworkloadError(
-            f"the plug-in {name} of {distribution} cannot be imported: {type(error).__name__}: {error}. Repair or"
-            f" uninstall {distribution}."
+            f"the plug-in {name} of {distribution} cannot be imported: it {deed(error)}. Repair or uninstall"
+            f" {distribution}."
         ) from error
 
 

@@ -27,6 +27,7 @@ from mmworkload.exporters.timeloop.architecture import compute_attributes
 from mmworkload.exporters.timeloop.simulator import PYTHON_VARIABLE
 from mmworkload.exporters.timeloop.yaml_text import mapping
 from mmworkload.files import write_atomic
+from mmworkload.printing import tell
 from mmworkload.simulating.cache import default_root
 from mmworkload.temporary import temporary_folder
 
@@ -332,7 +333,7 @@ def _keep(key: str, query: Query, answer: Answer, version: str) -> None:
     try:
         write_atomic(_path(key), json.dumps(content, sort_keys=True) + "\n", durable=True)
     except MmworkloadError as error:
-        print(f"warning: Accelergy's answers are not kept: {error}", file=sys.stderr)
+        tell(f"warning: Accelergy's answers are not kept: {error}")
 
 
 def _digest(answer: Mapping) -> str:

@@ -29,6 +29,7 @@ from typing import Any
 from mmworkload.arch import AccessEnergy, Architecture, Array, Compute, Level, VectorUnit
 from mmworkload.errors import ArchitectureError
 from mmworkload.exporters.timeloop.terms import DATA_SPACES, DIMS
+from mmworkload.files import parse_yaml, read_text
 
 SECTIONS = {
     "architecture",
@@ -97,7 +98,7 @@ class NativeArchitecture:
 def is_native(folder: Path) -> bool:
     """Whether ``folder`` has a file with ``architecture: ... nodes:``, or one that looks like a template of it."""
     return any(
-        re.search(r"^architecture\s*:", _text(path), re.MULTILINE)
+        re.search(r"^architecture\s*:", read_text(path, ArchitectureError), re.MULTILINE)
         for path in [*folder.glob("*.yaml"), *folder.glob("*.yml"), *folder.glob("*.jinja*")]
     )
 
@@ -192,21 +193,19 @@ def _read(folder: Path, _state: tuple[tuple[Path, int, int], ...]) -> NativeArch
 
 def _load(folder: Path) -> tuple[dict[str, str], tuple[str, ...], dict[str, dict[str, Any]]]:
     """Contents by name, files left out, and what was parsed, in a fixed order."""
-    import yaml
-
     texts, parsed, left_out = {}, {}, []
     for place, prefix in _places(folder):
         for path in _yaml_files(place):
             name = f"{prefix}{path.name}"
-            text = _text(path)
+            text = read_text(path, ArchitectureError)
             if _WRITTEN.fullmatch(path.name):
                 continue
             try:
-                content = yaml.load(text, Loader=_loader())
-            except yaml.YAMLError as error:
+                content = parse_yaml(text, str(path), ArchitectureError, _loader())
+            except ArchitectureError as error:
                 if "{{" in text or "{%" in text:
                     raise ArchitectureError(_jinja(path)) from error
-                raise ArchitectureError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+                raise
             if not isinstance(content, dict):
                 continue
             of_one_problem = _OF_ONE_PROBLEM.intersection(content)
@@ -234,13 +233,6 @@ def _places(folder: Path) -> list[tuple[Path, str]]:
 
 def _yaml_files(place: Path) -> list[Path]:
     return sorted([*place.glob("*.yaml"), *place.glob("*.yml")])
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArchitectureError(f"cannot read {path}: {error}") from error
 
 
 def _jinja(path: Path) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from mmworkload.cli.options import All, Json, command, print_json
 from mmworkload.errors import MmworkloadError
+from mmworkload.printing import put
 
 if TYPE_CHECKING:
     import pandas
@@ -50,7 +51,7 @@ def analyze(
     if json:
         print_json(as_json(chosen, frame))
     elif csv:
-        print(frame.to_csv(index=False), end="")
+        put(frame.to_csv(index=False))
     else:
         print_out(*analysis_tables(chosen, frame, every=all_rows))
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from mmworkload.errors import MmworkloadError
+from mmworkload.errors import MmworkloadError, kind_and_text, one_line
 from mmworkload.models.names import Options
+from mmworkload.printing import OutputError, discard, put, results, results_apart, tell
 
 Model = Annotated[
     str,
@@ -76,24 +75,37 @@ All = Annotated[bool, typer.Option("--all", help="every layer, not the largest o
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Turns our errors into one line on stderr and exit code 2, Ctrl-C into 130."""
+    """Keeps stdout for results, and turns errors into one line on stderr and exit code 2, Ctrl-C into 130.
+
+    Errors are ours, a file or folder that the system refuses wherever it is met, and a ``sys.exit`` in a user's code.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            function(*args, **kwargs)
-            sys.stdout.flush()
-        except MmworkloadError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            raise typer.Exit(128 + signal.SIGINT) from None
+            with results_apart():
+                function(*args, **kwargs)
         except BrokenPipeError:
             # The reader of our output has gone (``| head``): there is nothing left to say.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard(results())
+        except (MmworkloadError, OSError, SystemExit) as error:
+            if isinstance(error, OutputError):
+                discard(results())
+            tell(f"error: {_in_a_sentence(error)}")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            tell("interrupted")
+            raise typer.Exit(128 + signal.SIGINT) from None
 
     return wrapped
+
+
+def _in_a_sentence(error: MmworkloadError | OSError | SystemExit) -> str:
+    if isinstance(error, MmworkloadError):
+        return one_line(error)
+    if isinstance(error, SystemExit):
+        return f"the model's code called {kind_and_text(error)}; nothing was done"
+    return f"{error.filename}: {error.strerror}" if error.filename is not None else kind_and_text(error)
 
 
 def model_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -176,4 +188,4 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
 
 def print_json(data: Any) -> None:
     """JSON to stdout; not-a-number does not exist in JSON and is refused."""
-    print(json.dumps(data, indent=1, allow_nan=False))
+    put(json.dumps(data, indent=1, allow_nan=False) + "\n")

@@ -9,6 +9,7 @@ import typer
 
 from mmworkload.cli.options import Json, command, print_json
 from mmworkload.errors import MmworkloadError
+from mmworkload.printing import put_line
 
 ALL = "all"
 
@@ -53,6 +54,6 @@ def reproduce(
     if json:
         print_json([one.to_dict() for one in found] if item.lower() == ALL else found[0].to_dict())
     elif output:
-        print(f"{len(files)} files in {output}")
+        put_line(f"{len(files)} files in {output}")
     else:
         print_out(*(part for one in found for part in item_tables(one)))

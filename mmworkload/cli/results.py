@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import random
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,9 +15,10 @@ from mmworkload.cli.options import Effort, Json, Limit, command, print_json
 from mmworkload.errors import MmworkloadError, SimulationError, UnknownNameError
 from mmworkload.graph import LayerGraph
 from mmworkload.packs.pack import Pack
+from mmworkload.printing import put_line, tell
 from mmworkload.versions import SCHEMA_VERSION
 
-results = typer.Typer(help="Recorded simulator results: answers without the simulator.", no_args_is_help=True)
+results = typer.Typer(help="Recorded simulator results: answers without the simulator.")
 
 Models = Annotated[
     list[str] | None, typer.Option("--model", "-m", help="workloads, as a glob: av-mnist/*; may be repeated")
@@ -140,7 +140,8 @@ def add_measured(
         print_json(done)
         return
     for item in done:
-        print(f"{item['path']}: {item['measurements']} measurements of {item['device']}, {item['new']} of them new")
+        said = f"{item['path']}: {item['measurements']} measurements of {item['device']}, {item['new']} of them new"
+        put_line(said)
 
 
 @results.command("verify")
@@ -185,7 +186,7 @@ def verify(
 
         for item in again(pack, picked, run, allowed):
             checked.append(item)
-            print("ok     " if item.agrees else "DIFFERS", item.arch, item.key[:16], item.problem, file=sys.stderr)
+            tell(f"{'ok     ' if item.agrees else 'DIFFERS'} {item.arch} {item.key[:16]} {item.problem}")
     if not checked:
         raise MmworkloadError(f"no recorded row begins with {key}" if key else "no pack has rows")
     wrong = [item for item in checked if not item.agrees]
@@ -222,7 +223,7 @@ def export(
     if json:
         print_json({"path": str(output), "rows": len(rows)})
     else:
-        print(f"{len(rows)} rows in {output}")
+        put_line(f"{len(rows)} rows in {output}")
 
 
 def _packs(folder: Path | None) -> list[Pack]:

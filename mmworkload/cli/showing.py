@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ import typer
 from mmworkload.cli.options import All, Json, Model, Only, command, model_options, print_json
 from mmworkload.exits.settings import split_exits
 from mmworkload.models.names import Options
+from mmworkload.printing import tell
 
 if TYPE_CHECKING:
     from mmworkload.graph import LayerGraph
@@ -53,7 +53,7 @@ def show(
         from mmworkload.reporting.stage_plot import write_plot
 
         write_plot(graph, plot)
-        print(f"wrote {plot}", file=sys.stderr)
+        tell(f"wrote {plot}")
     if json:
         print_json(graph.to_dict())
         return

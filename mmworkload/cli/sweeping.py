@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmworkload.cli.options import Json, Workers, command, print_json
+from mmworkload.printing import put_line
 from mmworkload.versions import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from mmworkload.sweeping.running import Progress, Summary
 
-sweep = typer.Typer(help="Design-space sweeps: which accelerator for a mix of workloads.", no_args_is_help=True)
+sweep = typer.Typer(help="Design-space sweeps: which accelerator for a mix of workloads.")
 
 File = Annotated[Path, typer.Argument(help="the sweep: a YAML file (docs/sweeps.md)")]
 Folder = Annotated[Path, typer.Argument(help="folder of the sweep")]
@@ -131,7 +132,7 @@ def report(
 
     print_out(*report_tables(found))
     if output is not None:
-        print(output)
+        put_line(str(output))
 
 
 @sweep.command("export")
@@ -149,7 +150,7 @@ def export(
     if json:
         print_json({"path": str(output), "rows": rows})
     else:
-        print(f"{rows:,} rows in {output}")
+        put_line(f"{rows:,} rows in {output}")
 
 
 def _show(done: Summary, folder: Path, json: bool) -> None:

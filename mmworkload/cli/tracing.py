@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from mmworkload.cli.options import Json, Model, Only, command, model_options, print_json
 from mmworkload.models.names import Options
+from mmworkload.printing import put, tell
 
 
 @command
@@ -31,15 +31,14 @@ def trace(
     from mmworkload.exits.settings import split_exits
 
     if split_exits(model)[1] is not None:
-        print(
+        tell(
             "the whole network, with every exit evaluated and none taken; its segments: mmworkload exits",
-            file=sys.stderr,
         )
     graph = verbs.trace(model, only=only or (), strict=strict, **how)
     if output is not None:
         graph.save(output)
-        print(f"wrote {output}: {len(graph)} layers, {graph.total_macs} MACs", file=sys.stderr)
+        tell(f"wrote {output}: {len(graph)} layers, {graph.total_macs} MACs")
     if json:
         print_json(graph.to_dict())
     elif output is None:
-        print(graph.to_text(".yaml"), end="")
+        put(graph.to_text(".yaml"))

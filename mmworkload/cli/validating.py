@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ from mmworkload.cli.options import (
     simulator_options,
 )
 from mmworkload.models.names import Options
+from mmworkload.printing import tell
 
 
 @command
@@ -97,7 +97,7 @@ def validate(
     if figures is not None:
         from mmworkload.reporting.figures import write_figures
 
-        print(f"wrote {len(write_figures(study, figures))} figures in {figures}", file=sys.stderr)
+        tell(f"wrote {len(write_figures(study, figures))} figures in {figures}")
     if json:
         print_json(study.reports[0].to_dict() if _is_one(study.reports, names, archs, simulators) else study.to_dict())
     else:
@@ -106,7 +106,7 @@ def validate(
 
         print_out(*study_tables(study, all_layers=all_layers))
     if output is not None:
-        print(f"wrote {output}", file=sys.stderr)
+        tell(f"wrote {output}")
 
 
 def _is_one(reports: Sequence[Any], *asked: Sequence[str]) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mmworkload.errors import MmworkloadError, ModelError
+from mmworkload.errors import FOREIGN, MmworkloadError, ModelError, kind_and_text
 
 if TYPE_CHECKING:
     from mmworkload.models import Model
@@ -22,7 +22,7 @@ def guarded(model: Model, device: str, doing: str) -> Iterator[None]:
 
     try:
         yield
-    except Exception as error:
+    except FOREIGN as error:
         if out_of_memory(error):
             raise MmworkloadError(
                 f"{model.name}: out of memory on {device} while {doing}, at batch {model.batch} in {model.dtype}. Give"
@@ -31,10 +31,8 @@ def guarded(model: Model, device: str, doing: str) -> Iterator[None]:
         if isinstance(error, MmworkloadError):
             raise
         place = user_frame(error)
-        first = next((line for line in str(error).splitlines() if line.strip()), "")
         raise ModelError(
-            f"{model.name}: failed on {device} while {doing}: {type(error).__name__}: {first[:300]}"
-            + (f" ({place})" if place else "")
+            f"{model.name}: failed on {device} while {doing}: {kind_and_text(error)}" + (f" ({place})" if place else "")
         ) from error
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.errors import MmworkloadError, ModelError
+from mmworkload.errors import FOREIGN, MmworkloadError, ModelError, deed
 from mmworkload.graph import InputInfo
 from mmworkload.models.family import InputSpec, Parameter
 
@@ -124,14 +124,12 @@ class Model:
             preprocess = self.preprocess() if self.preprocess else None
         except MmworkloadError:
             raise
-        except Exception as error:
+        except FOREIGN as error:
             from mmworkload.tracing.program import user_frame
 
-            message = next((line for line in str(error).splitlines() if line.strip()), "")
             place = user_frame(error)
             raise ModelError(
-                f"{self.name}: building the model raised {type(error).__name__}: {message[:300]}"
-                + (f" ({place})" if place else "")
+                f"{self.name}: building the model {deed(error)}" + (f" ({place})" if place else "")
             ) from error
         if self.dtype != "float32" and device != "meta":
             module = module.to(wanted)

@@ -7,7 +7,6 @@ in the file's metadata. Kernels and timelines are not in a pack.
 from __future__ import annotations
 
 import datetime
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mmworkload.errors import FormatError, MmworkloadError
+from mmworkload.files import read_json
 from mmworkload.measuring.folder import MEASUREMENT, Result, load
 from mmworkload.measuring.result import Measurement
 from mmworkload.packs import parquet
@@ -141,6 +141,8 @@ def _is_result(path: Path) -> bool:
         return (path / MEASUREMENT).is_file()
     if (path.parent / MEASUREMENT).is_file():
         return False
+    if not path.is_file():
+        return False
     if path.suffix == SUFFIX:
         return "measurements" in parquet.about(path)
     return path.suffix == ".json" and _is_measurement(path)
@@ -148,8 +150,8 @@ def _is_result(path: Path) -> bool:
 
 def _is_measurement(path: Path) -> bool:
     try:
-        data = json.loads(path.read_text())
-    except ValueError:
+        data = read_json(path)
+    except FormatError:
         return False
     return isinstance(data, dict) and {"eager", "layers", "provenance"} <= data.keys()
 

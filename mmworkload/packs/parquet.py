@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mmworkload.errors import FormatError
-from mmworkload.files import write_atomic
+from mmworkload.files import require_readable, write_atomic
 
 _META = b"mmworkload"
 Kind = type[str] | type[int] | type[float]
@@ -57,6 +57,7 @@ def read(path: Path, made: Callable[[list[dict[str, Any]], dict[str, Any]], T], 
     import pyarrow.parquet
 
     try:
+        require_readable(path)
         table = pyarrow.parquet.read_table(path)
         about = json.loads((table.schema.metadata or {})[_META])
         if about["schema"] != schema:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from mmworkload.printing import put, results
 from mmworkload.reporting.units import GAP, TIMES
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def print_out(*renderables: RenderableType, stream: TextIO | None = None) -> Non
     and in ASCII where the stream is not Unicode."""
     from rich.console import Console
 
-    target = stream or sys.stdout
+    target = stream or results()
     console = Console(file=target, highlight=False, markup=False, emoji=False)
     plain = "utf" not in (getattr(target, "encoding", None) or "utf-8").lower()
     for index, renderable in enumerate(renderables):
@@ -201,4 +201,7 @@ def print_out(*renderables: RenderableType, stream: TextIO | None = None) -> Non
         if plain:
             encoding = target.encoding
             text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
-        target.write(text)
+        if stream is None:
+            put(text)
+        else:
+            stream.write(text)

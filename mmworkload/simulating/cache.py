@@ -17,6 +17,7 @@ from typing import Any
 
 from mmworkload.errors import FormatError, MmworkloadError
 from mmworkload.files import write_atomic
+from mmworkload.printing import tell
 from mmworkload.simulating.estimate import Estimate
 
 SCHEMA = 1
@@ -121,11 +122,11 @@ class Cache:
         except OSError as error:
             self._warn(f"the damaged cache entry {path} cannot be removed: {error.strerror}")
             return
-        print(f"warning: the cache entry {path} is damaged ({reason}) and was removed", file=sys.stderr)
+        tell(f"warning: the cache entry {path} is damaged ({reason}) and was removed")
 
     def _warn(self, message: str) -> None:
         if not self._warned:
-            print(f"warning: {message}", file=sys.stderr)
+            tell(f"warning: {message}")
             self._warned = True
 
 

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -20,7 +19,7 @@ from pydantic import (
 )
 
 from mmworkload.errors import FormatError, MmworkloadError
-from mmworkload.files import read_text
+from mmworkload.files import parse_yaml, read_text
 from mmworkload.sweeping.conditions import Condition, Term
 
 Value = bool | int | float | str | list[str]
@@ -177,12 +176,12 @@ def read(path: Path) -> SweepSpec:
 def parse(text: str, where: str = "sweep") -> SweepSpec:
     """The sweep in YAML text. A metric with a workload in brackets needs no quotes, although YAML wants them."""
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        data = parse_yaml(text, where)
+    except FormatError as error:
         try:
-            data = yaml.safe_load(_BRACKETS.sub(r'"\1"', text))
-        except yaml.YAMLError:
-            raise FormatError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
+            data = parse_yaml(_BRACKETS.sub(r'"\1"', text), where)
+        except FormatError:
+            raise error from None
     return from_dict(data, where)
 
 

@@ -25,7 +25,6 @@ import json
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import FormatError, MmworkloadError
 from mmworkload.files import read_json, write_atomic
+from mmworkload.printing import tell
 from mmworkload.sweeping.rows import KILLED
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ class Store:
                 raise MmworkloadError(f"cannot read {path}: {error.strerror}") from error
             if hashlib.sha256(data).hexdigest()[:32] != path.stem.partition("-")[2]:
                 path.replace(path.with_suffix(".damaged"))
-                print(f"warning: {path} is damaged and was put aside; its designs run again", file=sys.stderr)
+                tell(f"warning: {path} is damaged and was put aside; its designs run again")
                 continue
             yield pyarrow.parquet.read_table(io.BytesIO(data))
 

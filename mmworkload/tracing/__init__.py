@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mmworkload.errors import ModelError
+from mmworkload.errors import FOREIGN, ModelError, kind_and_text
 from mmworkload.graph import InputInfo, LayerGraph
 from mmworkload.layer import Tensor
 from mmworkload.models.end_to_end import PREPROCESS
@@ -62,10 +62,10 @@ def trace_model(model: Model, route: str = "auto", *, training: bool = False) ->
         try:
             program = export_program(fake())
             walked = walk(program, model.name, info)
-        except Exception as error:
+        except FOREIGN as error:
             if route == "export":
                 raise _refused(model.name, error) from error
-            program, reason = None, _first_line(error)
+            program, reason = None, kind_and_text(error, 160)
     if walked is None:
         from mmworkload.tracing.recorder import record
 
@@ -90,15 +90,10 @@ def trace_model(model: Model, route: str = "auto", *, training: bool = False) ->
     return Traced(graph, program, walked.layer_of_call)
 
 
-def _refused(name: str, error: Exception) -> ModelError:
+def _refused(name: str, error: BaseException) -> ModelError:
     from mmworkload.tracing.program import user_frame
 
     place = user_frame(error)
     return ModelError(
-        f"{name}: the forward pass cannot be exported: {_first_line(error)}" + (f" ({place})" if place else "")
+        f"{name}: the forward pass cannot be exported: {kind_and_text(error, 160)}" + (f" ({place})" if place else "")
     )
-
-
-def _first_line(error: Exception) -> str:
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first[:160]}" if first else type(error).__name__

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from mmworkload.errors import ModelError
+from mmworkload.errors import FOREIGN, ModelError, deed
 from mmworkload.graph import InputInfo
 from mmworkload.layer import Tensor, TensorKind
 from mmworkload.tracing.ledger import Ledger, Walked, operator_name, storage_of, tensors_in
@@ -417,7 +417,7 @@ def record(faked: Faked, name: str, info: Callable[[str, Tensor], InputInfo]) ->
         if recorder.unanswered is not None:
             # The model caught it and went on, on a path that it would not take with values.
             raise recorder.unanswered
-    except Exception as error:
+    except FOREIGN as error:
         place = user_frame(error)
         at = f" ({place})" if place else ""
         cause = _cause(error)
@@ -427,8 +427,7 @@ def record(faked: Faked, name: str, info: Callable[[str, Tensor], InputInfo]) ->
                 " Replace the branch, .item() or selection there by a fixed choice, or trace the parts before and after"
                 " it. Inputs have values if they are made with device='cpu', or come from a sample."
             ) from error
-        first = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise ModelError(f"{name}: the forward pass raised {type(error).__name__}: {first[:300]}{at}") from error
+        raise ModelError(f"{name}: the forward pass {deed(error)}{at}") from error
     return ledger.close(list(inputs), [recorder.fake(item) for item in _results(result)], info)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.errors import ModelError, UnknownNameError
+from mmworkload.errors import FOREIGN, ModelError, UnknownNameError, deed
 from mmworkload.models.family import Parameter, full_name, settle
 from mmworkload.models.model import Model, Request
 
@@ -38,8 +38,8 @@ def find(path: Path, function: str, request: Request) -> Model:
     try:
         with _on_path(folder):
             spec.loader.exec_module(module)
-    except Exception as error:
-        raise ModelError(f"{name}: loading {path} raised {type(error).__name__}: {error}") from error
+    except FOREIGN as error:
+        raise ModelError(f"{name}: loading {path} {deed(error)}") from error
     build = getattr(module, function, None)
     if not callable(build):
         functions = inspect.getmembers(module, inspect.isfunction)
