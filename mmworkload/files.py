@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 import re
@@ -27,7 +28,7 @@ def require_readable(path: Path, wrong: type[MmworkloadError] = FormatError) -> 
     """Raises ``wrong`` for what is no regular file (a pipe or a device may never end) or is too large; else OSError."""
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
-        raise wrong(f"cannot read {path}: it is a folder")
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
         raise wrong(f"cannot read {path}: it is no regular file but a pipe, socket or device; give a file")
     if status.st_size > LARGEST_BYTES:
@@ -66,13 +67,13 @@ def parse_yaml(text: str, where: str, wrong: type[MmworkloadError] = FormatError
     try:
         return yaml.load(text, Loader=loader or yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise wrong(f"{where} is not YAML: {_yaml_place(text, error)}") from error
+        raise wrong(f"{where} is not YAML: {yaml_place(text, error)}") from error
     except (ValueError, RecursionError, IndexError, AttributeError, TypeError) as error:
         # PyYAML's constructors fail so on values that their tags do not allow, and on deep nesting.
         raise wrong(f"{where} is not YAML that can be read: {type(error).__name__}: {error}") from error
 
 
-def _yaml_place(text: str, error: Any) -> str:
+def yaml_place(text: str, error: Exception) -> str:
     """``line 3, column 9, at 'x: y': mapping values are not allowed here``, as far as the error says so."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
@@ -80,9 +81,9 @@ def _yaml_place(text: str, error: Any) -> str:
     line = text.splitlines()[mark.line : mark.line + 1]
     there = line[0][mark.column :].strip() if line else ""
     at = f"at '{there[:40]}'" if there else "at the end of the line" if line else "at the end of the file"
-    begun = error.context_mark
-    context = f" ({error.context}" + (f" of line {begun.line + 1}" if begun else "") + ")" if error.context else ""
-    return f"line {mark.line + 1}, column {mark.column + 1}, {at}: {error.problem}{context}"
+    context, begun = getattr(error, "context", None), getattr(error, "context_mark", None)
+    during = f" ({context}" + (f" of line {begun.line + 1}" if begun else "") + ")" if context else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}, {at}: {getattr(error, 'problem', '')}{during}"
 
 
 def table_suffix(path: Path) -> str:

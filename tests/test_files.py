@@ -16,7 +16,7 @@ import pytest
 
 from mmworkload import files
 from mmworkload.errors import ArchitectureError, FormatError, MmworkloadError
-from mmworkload.files import folder_atomic, read_json, read_text, write_atomic
+from mmworkload.files import folder_atomic, parse_yaml, read_json, read_text, write_atomic
 from mmworkload.temporary import remove_leftovers, temporary_file, temporary_folder
 
 MARKER = "manifest.json"
@@ -400,3 +400,43 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     write_atomic(tmp_path / "data.json", '{"grün": [1, 2.5, null]}')
     assert read_text(tmp_path / "data.json") == '{"grün": [1, 2.5, null]}'
     assert read_json(tmp_path / "data.json") == {"grün": [1, 2.5, None]}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_device_is_refused_before_it_is_read(kind: str, tmp_path: Path) -> None:
+    path = Path("/dev/zero")
+    if kind == "pipe":
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+
+    with pytest.raises(FormatError, match=f"cannot read {path}: it is no regular file"):
+        read_text(path)
+
+
+def test_a_file_of_terabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.json"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)
+
+    with pytest.raises(FormatError, match=r"it has 1,099,511,627,776 bytes, and at most 1,073,741,824 are read"):
+        read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: x\nb: c: d\n", "a.yaml is not YAML: line 2, column 5, at ': d': mapping values are not allowed here"),
+        ('name: "x\n', "line 2, column 1, at the end of the file: found unexpected end of stream .*of line 1"),
+        ("a: 1\n- b\n", "line 2, column 1, at '- b': expected <block end>"),
+        ("a: \x01\n", "is not YAML: .*special characters are not allowed"),
+        ('"\\U00110000"', "is not YAML that can be read: ValueError"),
+        ("[" * 5000, "is not YAML that can be read: RecursionError"),
+        ('!!int ""', "is not YAML that can be read: IndexError"),
+        ("!!timestamp x", "is not YAML that can be read: AttributeError"),
+    ],
+)
+def test_a_mistake_in_yaml_is_told_with_line_column_and_what_stands_there(text: str, said: str) -> None:
+    with pytest.raises(FormatError, match=said) as caught:
+        parse_yaml(text, "a.yaml")
+
+    assert "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 from mmworkload.errors import FormatError
+from mmworkload.files import yaml_place
 from mmworkload.folding import unfold
 from mmworkload.graph import Coverage, InputInfo, LayerGraph
 from mmworkload.graph_lines.words import (
@@ -98,9 +99,7 @@ def _document(text: str) -> Any:
                 raise FormatError("not the YAML of a layer graph: it is nested too deeply")
         return yaml.load(text, Loader=loader)
     except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}: " if mark else ""
-        raise FormatError(f"not YAML: {place}{str(error).splitlines()[0]}") from error
+        raise FormatError(f"not YAML: {yaml_place(text, error)}") from error
 
 
 def _unfolded(data: dict[str, Any], text: str) -> dict[str, list[str]]:
