@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mmworkload.errors import FOREIGN, MmworkloadError, deed
+from mmworkload.errors import FOREIGN, MmworkloadError, kind_and_text
 
 
 @cache
@@ -76,7 +76,7 @@ def _import(name: str, distribution: str) -> ModuleType:
         return importlib.import_module(name)
     except FOREIGN as error:
         raise MmworkloadError(
-            f"the plug-in {name} of {distribution} cannot be imported: it {deed(error)}. Repair or uninstall"
+            f"the plug-in {name} of {distribution} cannot be imported: {kind_and_text(error)}. Repair or uninstall"
             f" {distribution}."
         ) from error
 
