@@ -81,11 +81,12 @@ class Cache:
     def put(self, key: str, result: Estimate | Failure) -> None:
         """Keeps ``result``. A cache that cannot be written is a warning, once, and not an error."""
         kind = "failures" if isinstance(result, Failure) else "estimates"
-        # Through JSON, so that the digest is over what a reader gets (tuples become lists).
+        # Through JSON, so that the digest is over what a reader gets (tuples become lists). The order is kept: what is
+        # summed over an answer is the same whether it was just given or kept.
         plain = json.loads(json.dumps(asdict(result)))
         content = {"schema": SCHEMA, "key": key, "digest": _digest(plain), "result": plain}
         try:
-            write_atomic(self._path(kind, key), json.dumps(content, sort_keys=True) + "\n", durable=True)
+            write_atomic(self._path(kind, key), json.dumps(content) + "\n", durable=True)
             if kind == "estimates":
                 self._path("failures", key).unlink(missing_ok=True)
         except (MmworkloadError, OSError) as error:

@@ -13,6 +13,7 @@ Waiting accelerators are taken to leak nothing, as the simulated energy has no w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -132,7 +133,7 @@ def runs_of(workload: Workload, rows: Iterable[LayerResult], dram: str) -> list[
 
 
 def _split(components: Mapping[str, float], dram: str) -> EnergySplit:
-    switching = sum(joules for name, joules in components.items() if name not in (dram, "leakage"))
+    switching = math.fsum(joules for name, joules in components.items() if name not in (dram, "leakage"))
     return EnergySplit(switching, components.get("leakage", 0.0), components.get(dram, 0.0))
 
 

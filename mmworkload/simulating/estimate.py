@@ -137,7 +137,7 @@ class Estimate:
 
     @property
     def total_energy_j(self) -> float | None:
-        return sum(self.energy_j.values()) if self.energy_j else None
+        return math.fsum(self.energy_j.values()) if self.energy_j else None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

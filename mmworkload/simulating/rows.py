@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -138,7 +139,8 @@ def layer_row(
         count=sum(work.count for work in layer.work),
         cycles=total.cycles,
         latency_s=total.cycles / (arch.clock_mhz * 1e6),
-        energy_j=sum(energy_j.values()) if energy_j else None,
+        # Exact, so that the order in which a simulator names its components changes no digit.
+        energy_j=math.fsum(energy_j.values()) if energy_j else None,
         utilization=total.points / (total.cycles * arch.elements) if total.cycles else 0.0,
         bound=total.shares.most_common(1)[0][0],
         dram_bytes=total.dram_bytes,

@@ -51,7 +51,8 @@ def lines(path: Path) -> list[str]:
 
 def wait_until(condition: Callable[[], bool], limit_s: float) -> None:
     deadline = time.monotonic() + limit_s
-    while not condition() and time.monotonic() < deadline:
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {limit_s:g} s"
         time.sleep(0.02)
 
 
@@ -94,7 +95,7 @@ def test_a_driver_that_is_killed_again_and_again_loses_nothing(
     assert kills >= 3
     ran = runs.read_text().splitlines()
 
-    pandas.testing.assert_frame_equal(final(out), quiet(tmp_path, file))
+    pandas.testing.assert_frame_equal(final(out), quiet(tmp_path, file), check_exact=True)
     # A job runs twice only when it was running at a kill: at most one a worker each time.
     assert len(ran) - len(set(ran)) <= 2 * kills
 
@@ -114,7 +115,7 @@ def test_workers_that_are_killed_cost_nothing_but_time(tmp_path: Path, sweep_fil
 
     assert driver.wait(120) == 0, errors(tmp_path, driver)
     assert kills == 8
-    pandas.testing.assert_frame_equal(final(tmp_path / "out"), quiet(tmp_path, file))
+    pandas.testing.assert_frame_equal(final(tmp_path / "out"), quiet(tmp_path, file), check_exact=True)
 
 
 def test_two_drivers_at_once_one_runs_and_one_says_so(tmp_path: Path, sweep_file: SweepFile, command: Command) -> None:
@@ -126,7 +127,7 @@ def test_two_drivers_at_once_one_runs_and_one_says_so(tmp_path: Path, sweep_file
     (refused,) = [text for code, text in endings if code == 2]
     (running,) = [driver.pid for driver, (code, _) in zip(drivers, endings, strict=True) if code == 0]
     assert f"is being run by process {running} on" in refused
-    pandas.testing.assert_frame_equal(final(tmp_path / "out"), quiet(tmp_path, file))
+    pandas.testing.assert_frame_equal(final(tmp_path / "out"), quiet(tmp_path, file), check_exact=True)
 
 
 @pytest.mark.full
@@ -243,8 +244,8 @@ def test_pool_and_dask_give_the_same_table_also_when_a_worker_is_killed(
 
         run(file, tmp_path / "out", scheduler=address, cache=tmp_path / "other-cache", progress=kill)
         assert killed
-    pandas.testing.assert_frame_equal(final(tmp_path / "calm"), expected)
-    pandas.testing.assert_frame_equal(final(tmp_path / "out"), expected)
+    pandas.testing.assert_frame_equal(final(tmp_path / "calm"), expected, check_exact=True)
+    pandas.testing.assert_frame_equal(final(tmp_path / "out"), expected, check_exact=True)
 
 
 @pytest.mark.full
@@ -261,7 +262,7 @@ def test_a_scheduler_that_is_killed_ends_the_run_with_a_message_and_it_goes_on(
         resume(tmp_path / "out", scheduler="tcp://127.0.0.1:1")
     with cluster(tmp_path, slow_simulator) as (address, _, _):
         resume(tmp_path / "out", scheduler=address)
-    pandas.testing.assert_frame_equal(final(tmp_path / "out"), quiet(tmp_path, file))
+    pandas.testing.assert_frame_equal(final(tmp_path / "out"), quiet(tmp_path, file), check_exact=True)
 
 
 def test_a_job_that_hangs_is_ended_on_a_dask_worker_too(

@@ -20,7 +20,7 @@ from mmworkload.sweeping import closed_form
 from mmworkload.sweeping.planning import plan
 from mmworkload.sweeping.results import Results, flat
 from mmworkload.sweeping.rows import TIMING
-from mmworkload.sweeping.running import resume, run
+from mmworkload.sweeping.running import Progress, resume, run
 from mmworkload.sweeping.setup import prepare
 from mmworkload.sweeping.space import architecture_of
 from mmworkload.sweeping.spec import read
@@ -170,7 +170,7 @@ def test_a_damaged_segment_is_put_aside_and_its_designs_run_again(
 
     assert "is damaged and was put aside; its designs run again" in capsys.readouterr().err
     assert (again.evaluated, again.jobs) == (9, 0)
-    pandas.testing.assert_frame_equal(final(tmp_path / "out"), before)
+    pandas.testing.assert_frame_equal(final(tmp_path / "out"), before, check_exact=True)
 
 
 def test_a_damaged_answer_in_the_cache_is_run_again(tmp_path: Path, sweep_file: SweepFile, own_cache: Path) -> None:
@@ -183,7 +183,38 @@ def test_a_damaged_answer_in_the_cache_is_run_again(tmp_path: Path, sweep_file: 
     again = run(file, tmp_path / "other", workers=2)
 
     assert again.jobs == 1
-    pandas.testing.assert_frame_equal(final(tmp_path / "other"), before)
+    pandas.testing.assert_frame_equal(final(tmp_path / "other"), before, check_exact=True)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_resumed_sweep_has_the_figures_of_a_quiet_one_to_the_last_digit(
+    tmp_path: Path, sweep_file: SweepFile, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    file = sweep_file()
+    run(file, tmp_path / "quiet", workers=2, cache=tmp_path / "quiet-cache")
+    expected = final(tmp_path / "quiet")
+    monkeypatch.setattr("mmworkload.sweeping.running._TRIALS_A_SEGMENT", 1)
+
+    for stop in (1, 5):
+        out, cache = tmp_path / f"out-{stop}", tmp_path / f"cache-{stop}"
+
+        def interrupt(progress: Progress) -> None:
+            if progress.done >= stop:  # noqa: B023
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(file, out, workers=workers, cache=cache, progress=interrupt)
+        resume(out, workers=4 - workers, cache=cache)
+        pandas.testing.assert_frame_equal(final(out), expected, check_exact=True)
+
+
+def test_answers_that_are_all_kept_give_the_figures_of_fresh_ones_to_the_last_digit(
+    tmp_path: Path, sweep_file: SweepFile
+) -> None:
+    file = sweep_file()
+    for name in ("fresh", "kept"):
+        run(file, tmp_path / name, workers=2)
+    pandas.testing.assert_frame_equal(final(tmp_path / "kept"), final(tmp_path / "fresh"), check_exact=True)
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, part: str, after: int) -> None:
@@ -217,7 +248,7 @@ def test_a_full_disk_stops_with_a_clear_message_and_loses_nothing(
     again = resume(tmp_path / "out", workers=2)
     assert again.jobs == 54 - answers
     run(file, tmp_path / "undisturbed", workers=2, cache=tmp_path / "fresh")
-    pandas.testing.assert_frame_equal(final(tmp_path / "out"), final(tmp_path / "undisturbed"))
+    pandas.testing.assert_frame_equal(final(tmp_path / "out"), final(tmp_path / "undisturbed"), check_exact=True)
 
 
 def test_a_second_driver_is_refused_by_name_and_the_first_goes_on(tmp_path: Path, sweep_file: SweepFile) -> None:
@@ -271,7 +302,7 @@ def test_a_random_search_is_the_same_for_the_same_seed(tmp_path: Path, sweep_fil
     run(other, tmp_path / "three", workers=2)
 
     one = final(tmp_path / "one")
-    pandas.testing.assert_frame_equal(one, final(tmp_path / "two"))
+    pandas.testing.assert_frame_equal(one, final(tmp_path / "two"), check_exact=True)
     assert one["design"].nunique() == 12
     assert set(one["design"]).isdisjoint(set(final(tmp_path / "three")["design"]))
     assert all(float(value).is_integer() for value in one["array.x"])
