@@ -6,7 +6,6 @@ writes itself as JSON or YAML without loss, and converts to and from networkx an
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from mmworkload.errors import FormatError, UnknownNameError
 from mmworkload.files import read_text, write_atomic
 from mmworkload.layer import CATEGORIES, TENSOR_KINDS, Layer, Tensor
 from mmworkload.problem import Problem
+from mmworkload.straggler import in_order, stage_matches
 
 if TYPE_CHECKING:
     import networkx
@@ -40,7 +40,8 @@ class Coverage:
 
 @dataclass(frozen=True)
 class InputInfo:
-    """A user input of the traced model: ``role`` is ``modality``, ``mask``, ``position`` or ``state``."""
+    """A user input of the traced model: ``role`` is ``modality``, ``mask``, ``position``, ``state`` or
+    ``auxiliary`` (numbers that say how to treat a modality: lengths, edges of a graph)."""
 
     tensor: str
     shape: tuple[int, ...]
@@ -208,12 +209,11 @@ class LayerGraph:
 
     @cached_property
     def stages(self) -> dict[str, StageTotals]:
-        """Totals per stage: pre-processing, encoders in order of first use, fusion, head."""
+        """Totals per stage: pre-processing, encoders in order of first use, fusion, heads."""
         groups: dict[str, list[Layer]] = {}
         for layer in self.layers:
             groups.setdefault(layer.stage, []).append(layer)
-        order = {"preprocess": 0, "fusion": 2, "head": 3}
-        return {stage: self.totals(groups[stage]) for stage in sorted(groups, key=lambda item: order.get(item, 1))}
+        return {stage: self.totals(groups[stage]) for stage in in_order(groups)}
 
     def totals(self, layers: Iterable[Layer] | None = None) -> StageTotals:
         """Sums over ``layers`` (default: all)."""
@@ -238,7 +238,7 @@ class LayerGraph:
         wanted = list(patterns)
         if not wanted:
             return self
-        part = self.where(lambda layer: any(fnmatch.fnmatch(layer.stage, glob) for glob in wanted))
+        part = self.where(lambda layer: any(stage_matches(layer.stage, glob) for glob in wanted))
         if not part.layers:
             raise UnknownNameError("stage", ", ".join(wanted), self.stages)
         return part

@@ -69,7 +69,7 @@ class Layer:
     ----------
     name: stable, derived from the module path.
     op: operator family (``conv2d``, ``linear``, ``lstm``, ``attention``, ...).
-    stage: ``preprocess``, ``encoder/<modality>``, ``fusion`` or ``head``; empty while undecided.
+    stage: ``preprocess``, ``encoder/<modality>``, ``fusion``, ``head`` or ``head/<output>``; empty while undecided.
     modality: the single modality that reaches the layer, empty when none or several do.
     category: one of :data:`CATEGORIES`.
     module: dotted path of the innermost module.

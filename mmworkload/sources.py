@@ -7,7 +7,6 @@ its parameters, stages, end_to_end, inputs (:class:`mmworkload.models.Options`).
 
 from __future__ import annotations
 
-import fnmatch
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from mmworkload.errors import MmworkloadError, UnknownNameError, UnknownOperator
 from mmworkload.exits.settings import split_exits
 from mmworkload.graph import LayerGraph, Part, Workload
 from mmworkload.models.names import SCHEMES, Options
+from mmworkload.straggler import stage_matches
 from mmworkload.system import System
 from mmworkload.system import parse as parse_system
 
@@ -136,7 +136,7 @@ def load_workload(source: Source, only: Iterable[str], strict: bool, how: Option
     if isinstance(source, Workload):
         parts = [(part, require_known(part.graph) if strict else part.graph) for part in source.parts]
         stages = dict.fromkeys(layer.stage for _, graph in parts for layer in graph)
-        if wanted and not any(fnmatch.fnmatch(stage, glob) for stage in stages for glob in wanted):
+        if wanted and not any(stage_matches(stage, glob) for stage in stages for glob in wanted):
             raise UnknownNameError("stage", ", ".join(wanted), stages)
         # A part may have nothing of a stage that others have.
         having = [(part, graph) for part, graph in parts if has_stage(graph, wanted)]
@@ -149,7 +149,7 @@ def load_workload(source: Source, only: Iterable[str], strict: bool, how: Option
 
 def has_stage(graph: LayerGraph, globs: Sequence[str]) -> bool:
     """Whether a layer's stage matches one of the globs; without globs, all do."""
-    return not globs or any(fnmatch.fnmatch(layer.stage, glob) for layer in graph for glob in globs)
+    return not globs or any(stage_matches(layer.stage, glob) for layer in graph for glob in globs)
 
 
 def generation(source: Source, **how: Unpack[Options]) -> Generation | None:

@@ -1,12 +1,39 @@
-"""How unequal the encoders of a multi-modal network are. Free of everything but the standard library."""
+"""What stages are called, and how unequal the encoders of a multi-modal network are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from mmworkload.errors import MmworkloadError
 
 ENCODER = "encoder/"
 """What the stage of a modality's encoder begins with."""
+STAGE = r"preprocess|encoder/[\w-]+|fusion|head(/[\w-]+)?"
+
+
+def require_stage(stage: str, where: str) -> None:
+    """Raises MmworkloadError for what is no stage; ``where`` is who says it."""
+    if not re.fullmatch(STAGE, stage):
+        raise MmworkloadError(f"{where} {stage}: a stage is preprocess, encoder/MODALITY, fusion, head or head/OUTPUT")
+
+
+def kind_of_stage(stage: str) -> str:
+    """``preprocess``, ``encoder``, ``fusion`` or ``head``: a stage without the modality or output that it names."""
+    return stage.partition("/")[0]
+
+
+def in_order(stages: Iterable[str]) -> list[str]:
+    """Pre-processing, encoders, fusion, heads; of a kind, as they come."""
+    order = {"preprocess": 0, "fusion": 2, "head": 3}
+    return sorted(stages, key=lambda stage: order.get(kind_of_stage(stage), 1))
+
+
+def stage_matches(stage: str, glob: str) -> bool:
+    """Whether a glob names the stage (``encoder/*``) or all of its kind (``encoder``, ``head``)."""
+    return fnmatch.fnmatch(stage, glob) or kind_of_stage(stage) == glob
 
 
 def encoded(stage: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import ArchitectureError, UnknownNameError
+from mmworkload.straggler import stage_matches
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class System:
     def runs(self, stage: str) -> Architecture:
         """The architecture of a stage. ArchitectureError when no glob matches."""
         for glob, arch in self.assignments:
-            if fnmatch.fnmatch(stage, glob):
+            if stage_matches(stage, glob):
                 return arch
         raise ArchitectureError(
             f"the system {self.label} has no architecture for the stage '{stage}'; end it with *=NAME for all others"
@@ -86,5 +86,5 @@ def parse(text: str, load: Callable[[str], Architecture]) -> System:
 def require_stages(system: System, stages: list[str]) -> None:
     """UnknownNameError for a glob of the system that no stage matches: a misspelt stage would run elsewhere."""
     for glob, _ in system.assignments:
-        if not any(fnmatch.fnmatch(stage, glob) for stage in stages):
+        if not any(stage_matches(stage, glob) for stage in stages):
             raise UnknownNameError("stage", glob, stages)

@@ -43,7 +43,7 @@ _GLOSSARY = (
     Column("op", "operator", "", "operator family"),
     Column("category", "category", "", "one of the eight kernel categories, movement apart (A views)"),
     Column("shape", "shape", "", "of the first tensor that the layer writes"),
-    Column("stage", "stage", "", "preprocess, encoder/MODALITY, fusion or head; encoder: all of them"),
+    Column("stage", "stage", "", "preprocess, encoder/MODALITY, fusion, head or head/OUTPUT; encoder: all of them"),
     Column("modality", "modality", "", "the modality of an encoder"),
     Column("layer_s", "time", "s", "kernel time of the layer"),
     Column("allocated_bytes", "allocated", "B", "of the tensors that the layer is the first to write, from the graph"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mmworkload.errors import MmworkloadError, UnavailableError, UnknownNameError
 from mmworkload.measuring.folder import Result
 from mmworkload.measuring.result import Execution, LayerTime, Measurement, Spread, StageTime, Training
+from mmworkload.straggler import stage_matches
 
 if TYPE_CHECKING:
     import torch
@@ -271,7 +272,11 @@ def _chosen(graph: LayerGraph, only: Sequence[str]) -> set[str]:
     """Names of the layers whose stage, or else whose modality, matches a glob. Raises UnknownNameError."""
     modalities = {layer.modality for layer in graph if layer.modality}
     stages = {layer.stage for layer in graph}
-    named = [glob for glob in only if not fnmatch.filter(stages, glob) and fnmatch.filter(modalities, glob)]
+    named = [
+        glob
+        for glob in only
+        if not any(stage_matches(stage, glob) for stage in stages) and fnmatch.filter(modalities, glob)
+    ]
     staged = [glob for glob in only if glob not in named]
     found = {layer.name for layer in graph.only(staged)} if staged else set()
     return found | {layer.name for layer in graph if any(fnmatch.fnmatch(layer.modality, glob) for glob in named)}

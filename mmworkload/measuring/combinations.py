@@ -107,7 +107,7 @@ def answers(held: Measurement, model: Model, asked: Mapping[str, Any]) -> bool:
 def _terms(model: Model, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What else decides a result, in JSON's types: stage rules in order, real inputs, and the limits that were said."""
     return {
-        "stages": [list(rule) for rule in model.rules.items()],
+        "stages": [list(rule) for rule in model.stage_rules.items()],
         "inputs": str(model.sample or ""),
         **{name: asked[name] for name in ("warmup", "repeats", "limit_s") if name in asked},
     }

@@ -79,7 +79,8 @@ class Model:
     ``make`` returns ``(module, inputs)`` with inputs a tuple or a dictionary of keyword arguments; it is called under
     the device context, so on ``meta`` nothing is allocated. ``preprocess``, for an end-to-end model, makes the module
     that turns ``inputs`` into those of the network; it stays on the host, in single precision. ``sample`` is a file
-    whose tensors replace the random inputs. ``rules`` map globs over module paths to stages. ``notes`` are printed
+    whose tensors replace the random inputs. ``rules`` map globs over module paths to stages, and ``own_rules``
+    are the user's, which come first and have to match. ``notes`` are printed
     wherever totals are. ``parameters`` may be set, to ``settings`` here.
     """
 
@@ -90,11 +91,21 @@ class Model:
     make: Callable[[str], tuple[torch.nn.Module, Any]]
     specs: tuple[InputSpec, ...] = ()
     rules: Mapping[str, str] = field(default_factory=dict)
+    own_rules: Mapping[str, str] = field(default_factory=dict)
     preprocess: Callable[[], torch.nn.Module] | None = None
     sample: Path | None = None
     notes: tuple[str, ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stage_rules(self) -> dict[str, str]:
+        """All rules, first match first: pre-processing, the user's, and the model's for modules that the user left."""
+        from mmworkload.models.end_to_end import PREPROCESS
+
+        first = {PREPROCESS: PREPROCESS} if self.preprocess else {}
+        rest = {glob: stage for glob, stage in self.rules.items() if glob not in self.own_rules}
+        return {**first, **self.own_rules, **rest}
 
     def build(self, device: str) -> Built:
         """The module in inference mode and its inputs on ``device`` (``meta``, ``cpu``, ``cuda``).

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -18,8 +17,8 @@ from mmworkload.exits.settings import split_exits
 from mmworkload.models.family import Family
 from mmworkload.models.model import DTYPES, Model, Request
 from mmworkload.plugins import plugins
+from mmworkload.straggler import require_stage
 
-STAGE = r"preprocess|encoder/[\w-]+|fusion|head"
 END_TO_END = "end-to-end"
 # Prefix of a name to the module of mmworkload.models.sources behind it.
 SCHEMES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers"}
@@ -29,8 +28,8 @@ class Options(TypedDict, total=False):
     """What may be said about a model beside its name.
 
     ``batch`` samples per pass; ``dtype`` of weights and activations; ``settings`` its parameters; ``stages`` globs over
-    module paths to stages, before the model's own rules; ``end_to_end`` with pre-processing of raw inputs; ``inputs`` a
-    file with a real sample.
+    module paths to stages, which come before the model's own rules and have to match; ``end_to_end`` with
+    pre-processing of raw inputs; ``inputs`` a file with a real sample.
     """
 
     batch: int | None
@@ -80,8 +79,7 @@ def resolve(name: str, **options: Unpack[Options]) -> Model:
     if dtype not in DTYPES:
         raise UnknownNameError("dtype", dtype, DTYPES)
     for stage in options.get("stages", {}).values():
-        if not re.fullmatch(STAGE, stage):
-            raise MmworkloadError(f"--stage {stage}: a stage is preprocess, encoder/MODALITY, fusion or head")
+        require_stage(stage, "--stage")
     inputs = options.get("inputs")
     request = Request(
         base,

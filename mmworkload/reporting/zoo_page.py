@@ -17,6 +17,7 @@ from mmworkload.reporting.about import input_in_words, setting_in_words
 from mmworkload.reporting.markdown import literal, table
 from mmworkload.reporting.sizes import Sizes, sizes_of
 from mmworkload.reporting.units import GAP, plural, si
+from mmworkload.straggler import in_order
 
 _HEAD = """# Workloads
 
@@ -185,9 +186,8 @@ def _stages(
     part: Callable[[StageTotals], int],
 ) -> Iterator[str]:
     """A row for each variant, a column for each stage that any of them has."""
-    stages = list(dict.fromkeys(stage for size in sizes.values() if size for stage in size.stages))
     # Encoders come before what joins them, whichever variant has which.
-    stages.sort(key=lambda stage: {"preprocess": 0, "fusion": 2, "head": 3}.get(stage, 1))
+    stages = in_order(dict.fromkeys(stage for size in sizes.values() if size for stage in size.stages))
     rows = []
     for variant, size in sizes.items():
         if size is None:

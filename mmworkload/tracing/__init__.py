@@ -11,6 +11,7 @@ from mmworkload.layer import Tensor
 from mmworkload.models.end_to_end import PREPROCESS
 
 if TYPE_CHECKING:
+    import torch
     from torch.export import ExportedProgram
 
     from mmworkload.models import Model
@@ -42,13 +43,14 @@ def trace_model(model: Model, route: str = "auto", *, training: bool = False) ->
     import torch
 
     from mmworkload.tracing.program import export_program, make_fake
-    from mmworkload.tracing.stages import assign
+    from mmworkload.tracing.stages import Outline, assign, auxiliary, require_rules
     from mmworkload.tracing.walk import walk
     from mmworkload.versions import versions
 
     built = model.build("meta")
     built.module.train(training)
     built_params = sum({id(item): item.numel() for item in built.module.parameters()}.values())
+    containers = frozenset(path for path, item in built.module.named_modules() if not _runs(item))
     forced = getattr(torch, model.dtype) if model.dtype != "float32" else None
 
     def info(name: str, tensor: Tensor) -> InputInfo:
@@ -71,7 +73,9 @@ def trace_model(model: Model, route: str = "auto", *, training: bool = False) ->
 
         # The failed export may have left its traces in the module.
         walked = record(fake(), model.name, info)
-    layers = assign(walked.layers, walked.tensors, walked.inputs, model.rules)
+    inputs = auxiliary(walked.layers, walked.tensors, walked.inputs)
+    require_rules(walked.layers, inputs, model.own_rules)
+    layers = assign(walked.layers, walked.tensors, inputs, model.stage_rules, Outline(walked.outputs, containers))
     graph = LayerGraph(
         model=model.name,
         variant=model.variant,
@@ -79,8 +83,8 @@ def trace_model(model: Model, route: str = "auto", *, training: bool = False) ->
         dtype=model.dtype,
         layers=tuple(replace(item, placement="host") if item.stage == PREPROCESS else item for item in layers),
         tensors=walked.tensors,
-        inputs=walked.inputs,
-        outputs=walked.outputs,
+        inputs=inputs,
+        outputs=tuple(dict.fromkeys(tensor for _, tensor in walked.outputs)),
         built_params=built_params,
         route="recorder" if program is None else "export",
         versions=versions("torch", "torchvision", "transformers", "timm"),
@@ -88,6 +92,13 @@ def trace_model(model: Model, route: str = "auto", *, training: bool = False) ->
         notes=(*model.notes, *([f"traced by recording one run: torch.export refuses it ({reason})"] if reason else [])),
     )
     return Traced(graph, program, walked.layer_of_call)
+
+
+def _runs(module: torch.nn.Module) -> bool:
+    """Whether the module has a forward pass of its own; a ``ModuleList`` has none."""
+    import torch
+
+    return type(module).forward is not torch.nn.Module.forward
 
 
 def _refused(name: str, error: BaseException) -> ModelError:

@@ -8,7 +8,7 @@ tensor behind it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +40,16 @@ class _Step:
 
 @dataclass(frozen=True)
 class Walked:
-    """A closed ledger: layers without stages, tensors, and which call became which layer."""
+    """A closed ledger: layers without stages, tensors, and which call became which layer.
+
+    ``outputs`` are the tensors that the model returned, with the name under which it did (``logits``; a number in a
+    tuple), each tensor once a name.
+    """
 
     layers: tuple[Layer, ...]
     tensors: dict[str, Tensor]
     inputs: tuple[InputInfo, ...]
-    outputs: tuple[str, ...]
+    outputs: tuple[tuple[str, str], ...]
     coverage: tuple[Coverage, ...]
     layer_of_call: dict[str, str]
 
@@ -217,13 +221,15 @@ class Ledger:
     # --- the end ------------------------------------------------------------------------------------------------
 
     def close(
-        self, users: Sequence[str], results: Sequence[torch.Tensor], info: Callable[[str, Tensor], InputInfo]
+        self,
+        users: Sequence[str],
+        results: Iterable[tuple[str, torch.Tensor]],
+        info: Callable[[str, Tensor], InputInfo],
     ) -> Walked:
-        """Names, dead layers and coverage. ``users`` are the declared inputs, ``results`` what the model returned;
-        ``info`` says what an input is."""
-        outputs = list(
-            dict.fromkeys(self.latest[storage_of(fake)] for fake in results if storage_of(fake) in self.latest)
-        )
+        """Names, dead layers and coverage. ``users`` are the declared inputs, ``results`` what the model returned, by
+        name; ``info`` says what an input is."""
+        named = [(name, self.latest[storage_of(fake)]) for name, fake in results if storage_of(fake) in self.latest]
+        outputs = [tensor for _, tensor in named]
         original = {name for name in self.tensors if not name.startswith("#")}
         # What is left in a mutated input or buffer is a result too.
         mutated = [name for name in self.latest.values() if self.tensors[name].kind == "state" and name not in original]
@@ -266,7 +272,7 @@ class Ledger:
             layers,
             tensors,
             infos,
-            tuple(final.get(name, name) for name in outputs),
+            tuple(dict.fromkeys((name, final.get(tensor, tensor)) for name, tensor in named)),
             self.coverage(layers),
             {key: names[index] for key, index in self.step_of_call.items()},
         )
@@ -327,6 +333,24 @@ def tensors_in(item: Any) -> Iterator[torch.Tensor]:
     elif isinstance(item, (list, tuple)):
         for part in item:
             yield from tensors_in(part)
+
+
+def results_in(item: Any, name: str = "", depth: int = 4) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors in what a model returned, each with its name at the outermost level: a key, a field, or a place in a
+    tuple. Objects of any class (caches, outputs) are looked into, modules are not."""
+    if hasattr(item, "untyped_storage"):
+        yield name, item
+        return
+    if isinstance(item, Mapping):
+        parts = [(str(key), value) for key, value in item.items()]
+    elif isinstance(item, (list, tuple)):
+        parts = list(zip(getattr(item, "_fields", map(str, range(len(item)))), item, strict=True))
+    elif depth and hasattr(item, "__dict__") and not isinstance(item, type) and not hasattr(item, "named_parameters"):
+        parts, depth = list(vars(item).items()), depth - 1
+    else:
+        return
+    for key, value in parts:
+        yield from results_in(value, name or key, depth)
 
 
 def storage_of(fake: torch.Tensor) -> int:

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from mmworkload.errors import FOREIGN, ModelError, deed
 from mmworkload.graph import InputInfo
 from mmworkload.layer import Tensor, TensorKind
-from mmworkload.tracing.ledger import Ledger, Walked, operator_name, storage_of, tensors_in
+from mmworkload.tracing.ledger import Ledger, Walked, operator_name, results_in, storage_of, tensors_in
 
 if TYPE_CHECKING:
     import torch
@@ -428,7 +428,7 @@ def record(faked: Faked, name: str, info: Callable[[str, Tensor], InputInfo]) ->
                 " it. Inputs have values if they are made with device='cpu', or come from a sample."
             ) from error
         raise ModelError(f"{name}: the forward pass {deed(error)}{at}") from error
-    return ledger.close(list(inputs), [recorder.fake(item) for item in _results(result)], info)
+    return ledger.close(list(inputs), ((name, recorder.fake(item)) for name, item in results_in(result)), info)
 
 
 def _declare(ledger: Ledger, module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
@@ -442,18 +442,6 @@ def _declare(ledger: Ledger, module: torch.nn.Module, inputs: Mapping[str, torch
             ledger.declare(f"{path}:{kind}" if path in inputs else path, tensor, kind)
     for path, tensor in inputs.items():
         ledger.declare(path, tensor, "input")
-
-
-def _results(item: Any, depth: int = 4) -> Iterator[torch.Tensor]:
-    """The tensors in what a model returned, in objects of any class (caches, outputs) too, but not in modules."""
-    import torch
-    from torch.utils import _pytree
-
-    for leaf in _pytree.tree_leaves(item):
-        if isinstance(leaf, torch.Tensor):
-            yield leaf
-        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, (type, torch.nn.Module)):
-            yield from _results(list(vars(leaf).values()), depth - 1)
 
 
 def _cause(error: BaseException) -> BaseException:

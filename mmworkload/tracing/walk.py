@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.graph import InputInfo
 from mmworkload.layer import Tensor, TensorKind
-from mmworkload.tracing.ledger import Ledger, Walked, tensors_in
+from mmworkload.tracing.ledger import Ledger, Walked, results_in, tensors_in
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -57,6 +57,7 @@ def walk(program: ExportedProgram, name: str, info: Callable[[str, Tensor], Inpu
     Raises ModelError when a shape depends on data.
     """
     from torch.fx.node import map_arg
+    from torch.utils._pytree import tree_unflatten
 
     def value(item: Any) -> Any:
         return map_arg(item, lambda node: node.meta.get("val"))
@@ -69,7 +70,11 @@ def walk(program: ExportedProgram, name: str, info: Callable[[str, Tensor], Inpu
         module, call_index = _module(node)
         ledger.enter(key, node.target, value(node.args), value(node.kwargs), node.meta.get("val"), module, call_index)
     end = next(item for item in program.graph.nodes if item.op == "output")
-    return ledger.close(users, list(tensors_in(value(end.args))), info)
+    returned = value(end.args)[0]
+    spec = program.call_spec.out_spec
+    if spec is not None and spec.num_leaves == len(returned):
+        returned = tree_unflatten(returned, spec)
+    return ledger.close(users, results_in(returned), info)
 
 
 def _declare(ledger: Ledger, program: ExportedProgram) -> list[str]:

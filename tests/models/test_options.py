@@ -205,7 +205,7 @@ def test_every_verb_refuses_it(verb: str, tmp_path: Path) -> None:
     }
     model = ("timeloop", "av-mnist") if verb == "export" else ("av-mnist",)
     assert "1 to 32" in refused(verb, *model, *arguments.get(verb, ()), "--set", "channels=0")
-    assert "preprocess, encoder/MODALITY, fusion or head" in refused(
+    assert "preprocess, encoder/MODALITY, fusion, head or head/OUTPUT" in refused(
         verb, *model, *arguments.get(verb, ()), "--stage", "middle=encoders"
     )
     assert list(tmp_path.iterdir()) == []
@@ -282,12 +282,13 @@ def stage_of(graph: LayerGraph, name: str) -> tuple[str, str]:
 
 def test_a_stage_rule_wins_over_data_flow(mine: Path) -> None:
     plain = verbs.trace(f"{mine}:build")
-    assert plain["mix.0"].stage == "fusion"
-    assert plain["head"].stage == "head"
-    ruled = verbs.trace(f"{mine}:build", stages={"mix": "head", "see": "preprocess", "head": "encoder/answer"})
-    assert stage_of(ruled, "mix.0") == ("head", "rule mix")
+    # The whole numbers choose rows: they are no modality, so that what follows the concatenation is head.
+    assert {item.tensor: item.role for item in plain.inputs}["ids"] == "auxiliary"
+    assert (plain["cat"].stage, plain["mix.0"].stage, plain["head"].stage) == ("fusion", "head", "head")
+    ruled = verbs.trace(f"{mine}:build", stages={"mix": "fusion", "see": "preprocess", "head": "encoder/image"})
+    assert stage_of(ruled, "mix.0") == ("fusion", "rule mix")
     assert stage_of(ruled, "see") == ("preprocess", "rule see")
-    assert stage_of(ruled, "head") == ("encoder/answer", "rule head")
+    assert stage_of(ruled, "head") == ("encoder/image", "rule head")
     assert ruled["see"].placement == "host"
     # What is not named stays with data flow; nothing but stages changes.
     assert ruled["hear"].stage == plain["hear"].stage == "encoder/audio"
@@ -309,12 +310,57 @@ def test_a_stage_rule_wins_over_the_rules_of_a_workload() -> None:
 
 
 def test_stage_rules_on_the_command_line(mine: Path) -> None:
-    data = traced(f"{mine}:build", "--stage", "head=mix", "--stage", "encoder/answer=head")
+    data = traced(f"{mine}:build", "--stage", "fusion=mix", "--stage", "head/answer=head")
     found = stages_of(data)
-    assert (found["mix.0"], found["head"], found["see"]) == ("head", "encoder/answer", "encoder/image")
-    data = traced("av-mnist/image", "--stage", "encoder/digit=encoders.*")
-    assert set(data["stages"]) >= {"encoder/digit"}
+    assert (found["mix.0"], found["head"], found["see"]) == ("fusion", "head/answer", "encoder/image")
+    data = traced("av-mnist/image", "--stage", "head=encoders.*")
     assert "encoder/image" not in data["stages"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("encoder/image=seee", "see"),
+        ("fusion=mixer.*", "mix"),
+        ("encoder/smell=see", "audio, image"),
+        ("heads=mix", "head/OUTPUT"),
+    ],
+)
+def test_a_stage_rule_that_does_nothing_is_refused(mine: Path, rule: str, said: str) -> None:
+    assert said in refused("trace", f"{mine}:build", "--stage", rule)
+
+
+def test_a_file_of_the_user_has_its_own_stage_rules(mine: Path, tmp_path: Path) -> None:
+    own = tmp_path / "ruled.py"
+    own.write_text(MINE + 'STAGES = {"mix.0": "fusion", "mix": "head/mixed"}\n')
+    graph = verbs.trace(f"{own}:build")
+    assert stage_of(graph, "mix.0") == ("fusion", "rule mix.0")
+    assert stage_of(graph, "mix.1") == ("head/mixed", "rule mix")
+    # What is said beside the name comes first.
+    assert verbs.trace(f"{own}:build", stages={"mix*": "fusion"})["mix.1"].stage == "fusion"
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ('["mix"]', "STAGES maps modules to stages"),
+        ('{"mix": 3}', "STAGES maps modules to stages"),
+        ('{"mix": "fuse"}', "a stage is preprocess"),
+        ('{"mixture": "fusion"}', "mix"),
+        ('{"see": "encoder/smell"}', "audio, image"),
+    ],
+)
+def test_stage_rules_of_a_file_that_do_nothing_are_refused(tmp_path: Path, stages: str, said: str) -> None:
+    own = tmp_path / "ruled.py"
+    own.write_text(f"{MINE}STAGES = {stages}\n")
+    assert said in refused("trace", f"{own}:build")
+
+
+def test_a_kind_of_stage_names_all_of_its_kind(mine: Path) -> None:
+    encoders = verbs.trace(f"{mine}:build", only=["encoder"])
+    assert list(encoders.stages) == ["encoder/image", "encoder/audio"]
+    heads = verbs.trace(f"{mine}:build", stages={"mix": "head/mix", "head": "head/answer"}, only=["head"])
+    assert {"head/mix", "head/answer"} <= set(heads.stages)
 
 
 def test_the_first_rule_that_matches_decides(mine: Path) -> None:

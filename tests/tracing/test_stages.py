@@ -7,13 +7,26 @@ from typing import Any
 
 import pytest
 
+from mmworkload.errors import UnknownNameError
 from mmworkload.graph import InputInfo
 from mmworkload.layer import Layer, Tensor, Work
 from mmworkload.problem import gemm
-from mmworkload.tracing.stages import assign, modalities
+from mmworkload.tracing.call import Value
+from mmworkload.tracing.lowering.convolution import convolve
+from mmworkload.tracing.stages import Outline, assign, auxiliary, cut_modules, modalities, require_rules
 
 WEIGHTED = (Work(gemm(2, 3, 4)),)
 ACTIVATIONS = (Work(gemm(2, 3, 4, second_role="input")),)
+
+
+def convolution(kernel: int) -> tuple[Work, ...]:
+    """The loop nest of a convolution on an image of 8 x 8, padded so that the size stays."""
+    x, out = Value("x", (1, 4, 8, 8), "float32", 32, 256, False), Value("y", (1, 4, 8, 8), "float32", 32, 256, False)
+    weight = Value("w", (4, 4, kernel, kernel), "float32", 32, 16 * kernel * kernel, True)
+    return (Work(convolve(x, weight, out, stride=1, padding=kernel // 2, dilation=1, groups=1)),)
+
+
+POINTWISE, SPATIAL = convolution(1), convolution(3)
 
 
 def layer(name: str, reads: str, op: str = "linear", module: str | None = None, work: tuple[Work, ...] = ()) -> Layer:
@@ -29,11 +42,21 @@ def inputs(*modality: str, **roles: str) -> list[InputInfo]:
     return listed + [InputInfo(name, (1,), "float32", name, role) for name, role in roles.items()]
 
 
-def run(layers: list[Layer], given: list[InputInfo], rules: Mapping[str, str] | None = None) -> dict[str, Layer]:
-    tensors = {
+def tensors_of(layers: list[Layer]) -> dict[str, Tensor]:
+    """What the layers write, and weights: what is called ``w``."""
+    weight = Tensor("w", (1,), "float32", 32, "weight", "w")
+    return {"w": weight} | {
         name: Tensor(name, (1,), "float32", 32, "activation", name) for item in layers for name, _ in item.writes
     }
-    return {item.name: item for item in assign(layers, tensors, given, rules or {})}
+
+
+def run(
+    layers: list[Layer],
+    given: list[InputInfo],
+    rules: Mapping[str, str] | None = None,
+    outline: Outline | None = None,
+) -> dict[str, Layer]:
+    return {item.name: item for item in assign(layers, tensors_of(layers), given, rules or {}, outline)}
 
 
 def stages(result: Mapping[str, Layer]) -> dict[str, str]:
@@ -89,7 +112,7 @@ def test_a_concatenation_in_the_root_is_the_fusion_and_what_follows_the_head() -
     assert stages(result)["cat"] == "fusion"
     assert stages(result)["head.0"] == stages(result)["head.2"] == "head"
     assert result["cat"].rule == "joins modalities"
-    assert result["head.0"].rule == "no operator that mixes modalities depends on it"
+    assert result["head.0"].rule == "nothing that joins modalities or combines positions depends on it"
 
 
 def test_fusion_ends_with_the_module_of_the_last_operator_that_mixes() -> None:
@@ -105,8 +128,8 @@ def test_fusion_ends_with_the_module_of_the_last_operator_that_mixes() -> None:
     )
     assert [stages(result)[f"fuse.{name}"] for name in ("norm", "attention", "project")] == ["fusion"] * 3
     assert (stages(result)["cat"], stages(result)["classify"]) == ("fusion", "head")
-    assert result["fuse.norm"].rule == "fuse.attention, which mixes joined elements, depends on it"
-    assert result["fuse.project"].rule == "in fuse with fuse.attention, which mixes joined elements"
+    assert result["fuse.norm"].rule == "fuse.attention, which combines positions, depends on it"
+    assert result["fuse.project"].rule == "in fuse with fuse.attention, which combines positions"
 
 
 @pytest.mark.parametrize("op", ["attention", "lstm", "gru", "rnn_tanh"])
@@ -153,37 +176,155 @@ def test_two_last_mixing_operators_each_end_the_fusion_in_their_module() -> None
     assert [result[f"answer_{name}"] for name in ("left", "right")] == ["head", "head"]
 
 
-# --- branches -------------------------------------------------------------------------------------------------------
+# --- modules in which modalities are joined ---------------------------------------------------------------------------
 
 
-def film(where: str) -> dict[str, str]:
+def cross_attention(path: str, query: str, other: str) -> list[Layer]:
+    """A block that attends from one stream to another; its result is ``<path>.mlp:out``."""
+    return [
+        layer(f"{path}.q", f"{query} w", work=WEIGHTED),
+        layer(f"{path}.kv", f"{other} w", work=WEIGHTED),
+        layer(f"{path}.attend", f"{path}.q:out {path}.kv:out", "attention", work=ACTIVATIONS),
+        layer(f"{path}.mlp", f"{path}.attend:out w", work=WEIGHTED),
+    ]
+
+
+def test_a_module_in_which_modalities_are_joined_is_fusion_as_a_whole() -> None:
+    layers = [
+        layer("see", "image w", "conv2d", work=SPATIAL),
+        layer("hear", "audio w", "gru", work=WEIGHTED),
+        *cross_attention("v2a", "see:out", "hear:out"),
+        layer("classify", "v2a.mlp:out w", work=WEIGHTED),
+    ]
+    result = run(layers, inputs("image", "audio"))
+    assert {result[f"v2a.{name}"].stage for name in ("q", "kv", "attend", "mlp")} == {"fusion"}
+    assert stages(result)["see"] == "encoder/image"
+    assert stages(result)["hear"] == "encoder/audio"
+    assert stages(result)["classify"] == "head"
+    # The modality that alone reaches a layer of the fusion is still told.
+    assert [result[f"v2a.{name}"].modality for name in ("q", "kv", "attend")] == ["image", "audio", ""]
+
+
+@pytest.mark.parametrize(
+    ("op", "work", "stage"),
+    [
+        ("conv2d", SPATIAL, "encoder/audio"),
+        ("conv2d", POINTWISE, "fusion"),
+        ("gru", WEIGHTED, "encoder/audio"),
+        ("attention", ACTIVATIONS, "encoder/audio"),
+        ("linear", WEIGHTED, "fusion"),
+    ],
+)
+def test_a_submodule_of_the_fusion_stays_encoder_if_one_modality_reaches_it_and_it_combines_positions(
+    op: str, work: tuple[Work, ...], stage: str
+) -> None:
+    layers = [
+        layer("see", "image w", work=WEIGHTED),
+        layer("hear", "audio w", work=WEIGHTED),
+        layer("mix.sound.body", "hear:out w", op, work=work),
+        layer("mix.sound.norm", "mix.sound.body:out w", "layer_norm"),
+        layer("mix.cat", "see:out mix.sound.norm:out", "cat", module="mix"),
+    ]
+    result = stages(run(layers, inputs("image", "audio")))
+    assert result["mix.sound.body"] == result["mix.sound.norm"] == stage
+    assert result["mix.cat"] == "fusion"
+
+
+def test_a_module_that_reads_a_raw_input_is_cut_at_its_children() -> None:
+    """A language model looks its words up itself, and attends to images in some blocks: the rest of it is no fusion."""
+    layers = [
+        layer("vision", "image w", "conv2d", work=SPATIAL),
+        layer("language.embed", "text w", "embedding"),
+        layer("language.first", "language.embed:out w", "attention", work=ACTIVATIONS),
+        *cross_attention("language.gated", "language.first:out", "vision:out"),
+        layer("language.head", "language.gated.mlp:out w", work=WEIGHTED),
+    ]
+    result = stages(run(layers, inputs("image", "text")))
+    assert result["language.embed"] == result["language.first"] == "encoder/text"
+    assert result["language.gated.q"] == result["language.gated.mlp"] == "fusion"
+    assert result["language.head"] == "head"
+
+
+def test_what_was_made_of_an_input_without_weights_is_as_raw_as_the_input() -> None:
+    layers = [
+        layer("scaled", "image", "div", module=""),
+        layer("net.see", "scaled:out w", work=WEIGHTED),
+        layer("net.hear", "audio w", work=WEIGHTED),
+        layer("net.cat", "net.see:out net.hear:out", "cat", module="net"),
+    ]
+    result = stages(run(layers, inputs("image", "audio")))
+    assert result == {
+        "scaled": "encoder/image",
+        "net.see": "encoder/image",
+        "net.hear": "encoder/audio",
+        "net.cat": "fusion",
+    }
+
+
+def test_a_container_is_no_module_and_is_looked_into() -> None:
+    layers = [
+        layer("see", "image w", "conv2d", work=SPATIAL),
+        layer("hear", "audio w", "conv1d", work=SPATIAL),
+        layer("blocks.0", "see:out w", work=WEIGHTED),
+        layer("blocks.1.cat", "blocks.0:out hear:out", "cat", module="blocks.1"),
+    ]
+    given = inputs("image", "audio")
+    assert stages(run(layers, given))["blocks.0"] == "fusion"
+    listed = run(layers, given, outline=Outline(containers=frozenset({"blocks"})))
+    assert stages(listed)["blocks.0"] == "encoder/image"
+    assert stages(listed)["blocks.1.cat"] == "fusion"
+
+
+def film(where: str, kernel: tuple[Work, ...]) -> dict[str, str]:
     """A convolutional network that a sentence steers by a product with its features, which stands in ``where``."""
     layers = [
-        layer("image.0", "image", "conv2d", work=WEIGHTED),
-        layer("text.scale", "text", work=WEIGHTED),
+        layer("image.0", "image w", "conv2d", work=SPATIAL),
+        layer("text.scale", "text w", work=WEIGHTED),
         layer("steer", "image.0:out text.scale:out", "mul", module=where),
-        layer("image.1", "steer:out", "conv2d", work=WEIGHTED),
-        layer("classify", "image.1:out", work=WEIGHTED),
+        layer("image.1", "steer:out w", "conv2d", work=kernel),
+        layer("classify", "image.1:out w", work=WEIGHTED),
     ]
     return stages(run(layers, inputs("image", "text")))
 
 
-def test_a_branch_goes_on_behind_what_others_feed_it_from_outside() -> None:
-    assert film("") == {
+@pytest.mark.parametrize("where", ["", "image"])
+def test_behind_a_join_a_convolution_is_fusion_and_a_pointwise_one_is_head(where: str) -> None:
+    assert film(where, SPATIAL) == {
         "image.0": "encoder/image",
         "text.scale": "encoder/text",
         "steer": "fusion",
-        "image.1": "encoder/image",
+        "image.1": "fusion",
         "classify": "head",
     }
+    assert film(where, POINTWISE)["image.1"] == "head"
 
 
-def test_a_module_that_joins_modalities_itself_is_no_branch() -> None:
-    inside = film("image")
-    assert (inside["steer"], inside["image.1"]) == ("fusion", "head")
+def test_of_two_streams_that_one_feeds_at_each_depth_the_other_stays_an_encoder() -> None:
+    """SlowFast: convolutions of the fast clip are concatenated to the slow one's features between blocks that hold
+    both."""
+    layers = [
+        layer("stem.slow", "slow w", "conv3d", work=SPATIAL),
+        layer("stem.fast", "fast w", "conv3d", work=SPATIAL),
+    ]
+    streams = {"slow": "stem.slow:out", "fast": "stem.fast:out"}
+    for depth in (1, 2):
+        layers.append(layer(f"join{depth}.lateral", f"{streams['fast']} w", "conv3d", work=SPATIAL))
+        cat = layer(f"join{depth}.cat", f"{streams['slow']} join{depth}.lateral:out", "cat", module=f"join{depth}")
+        layers.append(cat)
+        streams["slow"] = f"join{depth}.cat:out"
+        for name in streams:
+            layers.append(layer(f"block{depth}.{name}", f"{streams[name]} w", "conv3d", work=SPATIAL))
+            streams[name] = f"block{depth}.{name}:out"
+    layers.append(layer("cat", " ".join(streams.values()), "cat", module=""))
+    layers.append(layer("classify", "cat:out w", work=WEIGHTED))
+    result = grouped(run(layers, inputs("slow", "fast")))
+    assert result["encoder/slow"] == ["stem.slow"]
+    assert result["encoder/fast"] == ["stem.fast", "join1.lateral", "block1.fast", "join2.lateral", "block2.fast"]
+    assert result["fusion"] == ["join1.cat", "block1.slow", "join2.cat", "block2.slow", "cat"]
+    assert result["head"] == ["classify"]
 
 
-def test_a_module_that_attends_over_joined_elements_is_no_branch() -> None:
+def test_a_module_that_attends_over_joined_elements_is_no_encoder() -> None:
     """The words' embedding is in the language model, and the language model is no encoder of text for that."""
     layers = [
         layer("vision", "image", work=WEIGHTED),
@@ -198,7 +339,7 @@ def test_a_module_that_attends_over_joined_elements_is_no_branch() -> None:
     assert result["language.mlp"] == "head"
 
 
-def test_a_module_that_two_modalities_pass_through_is_no_branch() -> None:
+def test_a_module_that_two_modalities_pass_through_is_no_encoder() -> None:
     layers = [
         layer("shared.a", "image", work=WEIGHTED),
         layer("shared.b", "text", work=WEIGHTED),
@@ -343,6 +484,126 @@ def test_a_rule_beats_the_data_flow_and_an_encoder_rule_names_the_modality() -> 
     assert result["video.conv"].modality == "video"
 
 
+# --- a user's rules ---------------------------------------------------------------------------------------------------
+
+
+def test_a_rule_of_the_user_that_matches_nothing_is_refused_with_the_nearest_modules() -> None:
+    layers = [layer("vision.conv", "image"), layer("language.embed", "text")]
+    given = inputs("image", "text")
+    require_rules(layers, given, {"vision.*": "encoder/image", "language": "head"})
+    with pytest.raises(UnknownNameError, match=r"vison.*vision"):
+        require_rules(layers, given, {"vison.*": "encoder/image"})
+
+
+def test_a_rule_of_the_user_for_a_modality_that_no_input_has_is_refused() -> None:
+    layers = [layer("vision.conv", "image"), layer("language.embed", "text")]
+    with pytest.raises(UnknownNameError, match=r"'vision'.*image, text"):
+        require_rules(layers, inputs("image", "text", lengths="auxiliary"), {"vision": "encoder/vision"})
+
+
+# --- heads ------------------------------------------------------------------------------------------------------------
+
+
+def two_heads(first: str, second: str, outputs: tuple[str, str] = ("0", "1")) -> dict[str, str]:
+    layers = [
+        layer("cat", "image audio", "cat", module=""),
+        layer("pool", "cat:out", "mean", module=""),
+        layer(first, "pool:out w", work=WEIGHTED),
+        layer(second, "pool:out w", work=WEIGHTED),
+    ]
+    returned = tuple(zip(outputs, (f"{first}:out", f"{second}:out"), strict=True))
+    return stages(run(layers, inputs("image", "audio"), outline=Outline(outputs=returned)))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "names"),
+    [
+        ("action_head", "emotion_head", ("action", "emotion")),
+        ("head_action", "head_emotion", ("action", "emotion")),
+        ("heads.action", "heads.emotion", ("action", "emotion")),
+        ("action", "emotion", ("action", "emotion")),
+        ("heads.0", "heads.1", ("0", "1")),
+    ],
+)
+def test_heads_of_several_outputs_are_called_after_their_modules(
+    first: str, second: str, names: tuple[str, str]
+) -> None:
+    result = two_heads(first, second)
+    assert (result[first], result[second]) == tuple(f"head/{name}" for name in names)
+    # What serves both is of neither.
+    assert result["pool"] == "head"
+
+
+def test_a_head_is_called_after_its_output_where_outputs_have_names() -> None:
+    result = two_heads("left", "right", ("steering", "brake"))
+    assert (result["left"], result["right"]) == ("head/steering", "head/brake")
+
+
+def test_one_output_has_the_head_without_a_name() -> None:
+    result = two_heads("left", "right", ("answer", "answer"))
+    assert result["left"] == result["right"] == "head"
+
+
+# --- inputs that are no modalities ------------------------------------------------------------------------------------
+
+
+def roles(layers: list[Layer], given: list[InputInfo]) -> dict[str, str]:
+    sizes = {item.tensor: Tensor(item.tensor, item.shape, item.dtype, 32, "input", item.tensor) for item in given}
+    return {item.tensor: item.role for item in auxiliary(layers, tensors_of(layers) | sizes, given)}
+
+
+def whole(name: str, *shape: int, dtype: str = "int64") -> InputInfo:
+    return InputInfo(name, shape or (1,), dtype, name)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool"])
+def test_whole_numbers_that_meet_a_modality_without_weights_between_are_auxiliary(dtype: str) -> None:
+    layers = [layer("embed", "x w"), layer("mask", "lengths", "lt"), layer("fill", "embed:out mask:out", "where")]
+    given = [*inputs("x"), whole("lengths", dtype=dtype)]
+    assert roles(layers, given) == {"x": "modality", "lengths": "auxiliary"}
+    floats = [*inputs("x"), whole("lengths", dtype="float32")]
+    assert roles(layers, floats) == {"x": "modality", "lengths": "modality"}
+
+
+def test_whole_numbers_that_an_embedding_looks_up_are_a_modality() -> None:
+    layers = [
+        layer("embed", "tokens w", "embedding"),
+        layer("see", "image w"),
+        layer("add", "embed:out see:out", "add"),
+    ]
+    given = [*inputs("image"), whole("tokens", 1, 12)]
+    assert roles(layers, given) == {"image": "modality", "tokens": "modality"}
+
+
+def test_lengths_that_mask_tokens_before_they_are_looked_up_are_auxiliary_and_the_tokens_are_not() -> None:
+    layers = [
+        layer("mask", "lengths", "lt"),
+        layer("masked", "tokens mask:out", "mul"),
+        layer("embed", "masked:out w", "embedding"),
+    ]
+    for others in ((), ("image",)):
+        more = [layer("see", "image w"), layer("add", "embed:out see:out", "add")] if others else []
+        given = [*inputs(*others), whole("tokens", 2, 12), whole("lengths", 2)]
+        found = roles([*layers, *more], given)
+        assert (found["tokens"], found["lengths"]) == ("modality", "auxiliary")
+
+
+def test_whole_numbers_alone_stay_a_modality() -> None:
+    assert roles([layer("double", "x", "mul")], [whole("x")]) == {"x": "modality"}
+
+
+# --- modules that are cut ---------------------------------------------------------------------------------------------
+
+
+def test_the_modules_whose_layers_are_of_several_stages_are_told() -> None:
+    layers = [
+        layer("vision", "image w", "conv2d", work=SPATIAL),
+        layer("net.embed", "text w", "embedding"),
+        layer("net.join", "net.embed:out vision:out", "cat", module="net"),
+    ]
+    assert cut_modules(run(layers, inputs("image", "text")).values()) == {"net": ["encoder/text", "fusion"]}
+
+
 # --- whole networks -------------------------------------------------------------------------------------------------
 
 
@@ -433,7 +694,7 @@ def test_cross_attention_between_streams_is_fusion_in_each() -> None:
     assert result["head"] == ["classify"]
 
 
-def test_encoders_that_exchange_features_at_every_depth_stay_encoders_and_the_exchange_is_fusion() -> None:
+def test_encoders_that_exchange_features_at_every_depth_end_at_the_first_exchange() -> None:
     """TransFuser: two convolutional branches; a transformer at each of two scales, whose output is added to both."""
     layers: list[Any] = [
         layer("image.stem", "image", "conv2d", work=WEIGHTED),
@@ -443,7 +704,7 @@ def test_encoders_that_exchange_features_at_every_depth_stay_encoders_and_the_ex
     for depth in (1, 2):
         for name in features:
             path = f"{name}.{depth}"
-            layers.append(layer(path, features[name], "conv2d", work=WEIGHTED))
+            layers.append(layer(path, features[name], "conv2d", work=SPATIAL))
             features[name] = f"{path}:out"
         layers.append(layer(f"join.{depth}", " ".join(features.values()), "cat", module=""))
         layers += transformer(f"exchange.{depth}", f"join.{depth}:out")
@@ -457,8 +718,9 @@ def test_encoders_that_exchange_features_at_every_depth_stay_encoders_and_the_ex
         layer("waypoints", "sum:out", "gru_cell"),
     ]
     result = grouped(run(layers, inputs("image", "lidar")))
-    assert result["encoder/image"] == ["image.stem", "image.1", "image.2"]
-    assert result["encoder/lidar"] == ["lidar.stem", "lidar.1", "lidar.2"]
-    assert result["head"] == ["segment", "sum", "waypoints"]
-    # Each of two exchanges: the join, the transformer's three layers, and what is added to either branch.
-    assert len(result["fusion"]) == 2 * 6
+    assert result["encoder/image"] == ["image.stem", "image.1"]
+    assert result["encoder/lidar"] == ["lidar.stem", "lidar.1"]
+    # Each of two exchanges: the join and the transformer's three layers; between them what is added to either branch,
+    # and the branches' second convolutions, which both inputs reach.
+    assert len(result["fusion"]) == 2 * 4 + 2 + 2
+    assert result["head"] == ["add.2.image", "add.2.lidar", "segment", "sum", "waypoints"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmworkload.errors import FOREIGN, ModelError, UnknownNameError, deed
 from mmworkload.models.family import Parameter, full_name, settle
 from mmworkload.models.model import Model, Request
+from mmworkload.straggler import require_stage
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,7 @@ def find(path: Path, function: str, request: Request) -> Model:
         functions = inspect.getmembers(module, inspect.isfunction)
         own = [key for key, value in functions if value.__module__ == module_name]
         raise UnknownNameError(f"function in {path}", function, own)
+    stages = _stages(getattr(module, "STAGES", {}), path)
     signature = inspect.signature(build).parameters
     if batch is not None and "batch" not in signature:
         raise ModelError(
@@ -70,11 +72,20 @@ def find(path: Path, function: str, request: Request) -> Model:
         batch or (own_batch if isinstance(own_batch, int) else 1),
         request.dtype,
         make,
-        rules=request.stages,
+        own_rules={**request.stages, **{glob: stage for glob, stage in stages.items() if glob not in request.stages}},
         sample=request.inputs,
         parameters=parameters,
         settings=settings,
     )
+
+
+def _stages(stages: Any, path: Path) -> dict[str, str]:
+    """The stage rules of the file: ``STAGES = {"vision.*": "encoder/image"}``. ModelError where they are none."""
+    if not isinstance(stages, Mapping) or not all(isinstance(item, str) for pair in stages.items() for item in pair):
+        raise ModelError(f'{path}: STAGES maps modules to stages, as in STAGES = {{"vision.*": "encoder/image"}}')
+    for glob, stage in stages.items():
+        require_stage(stage, f"STAGES[{glob!r}] of {path}")
+    return dict(stages)
 
 
 @contextmanager

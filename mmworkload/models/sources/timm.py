@@ -53,7 +53,7 @@ def find(rest: str, request: Request) -> Model:
         request.dtype,
         make,
         specs,
-        request.stages,
+        own_rules=request.stages,
         sample=request.inputs,
         parameters=parameters,
         settings=settings,

@@ -56,7 +56,7 @@ def find(builder: str, request: Request) -> Model:
         request.dtype,
         make,
         specs,
-        request.stages,
+        own_rules=request.stages,
         sample=request.inputs,
         parameters=parameters,
         settings=settings,

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import MmworkloadError, UnknownNameError
-from mmworkload.models.end_to_end import PREPROCESS
 from mmworkload.models.family import Family, accepted, full_name, settle
 from mmworkload.models.model import Model, Request, synthesize
 
@@ -39,8 +38,6 @@ def find(request: Request, known: Mapping[str, Family]) -> Model:
     def make(device: str) -> tuple[torch.nn.Module, Any]:
         return variant.build(**accepted(variant.build, settings)), synthesize(specs)
 
-    # The user's come first, and win where the workload has a rule for the same modules.
-    rules = {**request.stages, **{glob: stage for glob, stage in variant.stages.items() if glob not in request.stages}}
     return Model(
         full_name(name, variant.parameters, settings, end_to_end=request.end_to_end),
         variant.name,
@@ -48,7 +45,8 @@ def find(request: Request, known: Mapping[str, Family]) -> Model:
         request.dtype,
         make,
         specs,
-        {PREPROCESS: PREPROCESS, **rules} if request.end_to_end else rules,
+        variant.stages,
+        request.stages,
         partial(variant.preprocess, **accepted(variant.preprocess, settings))
         if variant.preprocess and preprocessed
         else None,

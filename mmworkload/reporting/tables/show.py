@@ -12,6 +12,7 @@ from mmworkload.reporting.tables.common import fraction, top
 from mmworkload.reporting.terminal import Cell, Items, Name, Prose, bar, facts, section, table
 from mmworkload.reporting.units import plural, si
 from mmworkload.straggler import encoded
+from mmworkload.tracing.stages import cut_modules
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mmworkload.models import Model
 
 _BAR = 8
+# Modules named as cut between stages.
+_CUT = 6
 
 
 def show_tables(
@@ -112,6 +115,13 @@ def _stages(graph: LayerGraph) -> RenderableType:
     whole = graph.totals()
     shared = whole.weight_bytes + whole.activation_bytes != sum(layer.bytes for layer in graph)
     notes = ["MAC/B: a weight counts each time that it is read, and only what is read of it."] if shared else []
+    cut = cut_modules(graph)
+    if cut:
+        # A module is named with its parts where they differ from those of the module round it.
+        inner = {path: stages for path, stages in cut.items() if cut.get(path.rpartition(".")[0]) != stages}
+        parts = [f"{path} ({', '.join(stages)})" for path, stages in list(inner.items())[:_CUT]]
+        more = f", and {len(inner) - _CUT} more" if len(inner) > _CUT else ""
+        notes.append(f"Modules whose layers are of several stages: {'; '.join(parts)}{more}.")
     columns = ["<stage", ">MACs", ">share", "<", ">params", ">weights", ">activ.", ">MAC/B"]
     return section("Stages", table(columns, rows, tight=True), *notes)
 

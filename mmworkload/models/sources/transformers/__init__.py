@@ -66,7 +66,7 @@ def find(rest: str, request: Request) -> Model:
         request.dtype,
         make,
         tuple(argument.spec for argument in sheet.arguments.values()),
-        request.stages,
+        own_rules=request.stages,
         sample=request.inputs,
         notes=notes,
         parameters=sheet.parameters,
