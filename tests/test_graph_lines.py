@@ -399,7 +399,9 @@ def test_names_and_modules_of_any_relation_come_back(
         ("Movement 0", "Motion 0", "category 'Motion' is not one of"),
         ("layers: |", "layers:", "not YAML: line|'layers' is missing"),
         ('"lines.py:stack"', '"lines.py:stack', "not YAML: line"),
-        ("notes:", "notes: " + "[" * 5000, "nested too deeply"),
+        ("notes:", "notes: " + "[" * 200 + "]" * 200, "nested too deeply"),
+        # Since 6.0.4 PyYAML's parser, which reads ahead, complains before this reader can.
+        ("notes:", "notes: " + "[" * 5000, "nested too deeply|line .*: exceeded maximum nesting depth"),
     ],
 )
 def test_damage_is_one_error_that_names_the_line_or_the_entry(old: str, new: str, message: str) -> None:

@@ -7,13 +7,16 @@ models of transformers at a small configuration on real ones.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from mmworkload.errors import ModelError
 from mmworkload.models import resolve
 from mmworkload.tracing import trace_model
 from mmworkload.tracing.stages import assign
@@ -144,6 +147,9 @@ FAMILIES: dict[str, tuple[str, str, dict[str, int]]] = {
     "wav2vec2": ("Wav2Vec2ForCTC", "audio", {"samples": 800}),
     "videomae": ("VideoMAEForVideoClassification", "video", {}),
 }
+# What a release of transformers cannot run itself, by the words of its own error: 5.24 asks the language model of
+# Llama 4 for an output that it no longer has.
+FAULTS = {"llama4": "has no attribute 'image_outputs'"}
 # Fast ones stand for their kind; the others run in `make test` too.
 FAST = ("clip", "flava", "vilt", "blip", "whisper", "llava", "qwen2_vl", "sam", "detr")
 ONE_MODALITY = {
@@ -157,6 +163,19 @@ def stages(graph: Any) -> list[str]:
     return [stage.removeprefix("encoder/") + ("" if found.macs else "-") for stage, found in graph.stages.items()]
 
 
+def fault(model: Any, words: str) -> str:
+    """What one pass of the library's own model raises, where that is its known fault; empty where it runs."""
+    built = model.build("cpu")
+    try:
+        with torch.no_grad():
+            built.module(*built.args, **built.kwargs)
+    except Exception as error:
+        if words not in str(error):
+            raise
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else slow) for name in FAMILIES])
 def test_a_multimodal_family_of_transformers_comes_out_whole(
     name: str, small: Callable[..., Path], count: Callable[..., Any]
@@ -165,6 +184,10 @@ def test_a_multimodal_family_of_transformers_comes_out_whole(
     kind, mark, asked = name.partition("#")
     model = resolve(f"hf:{small(kind)}{mark}{asked}", batch=2, settings=settings)
     assert model.variant == class_name
+    if kind in FAULTS and (said := fault(model, FAULTS[kind])):
+        with pytest.raises(ModelError, match=re.escape(said)):
+            trace_model(model)
+        pytest.xfail(f"transformers {version('transformers')} cannot run {name} itself: {said}")
     graph = check(model, count, "cpu")
     assert sorted(stages(graph)) == sorted(expected.split())
 

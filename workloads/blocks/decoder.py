@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, Cache, DynamicLayer
 
 ATTENTION = "mmworkload_sdpa"
 
@@ -45,22 +45,31 @@ def attend(
 AttentionInterface.register(ATTENTION, attend)
 
 
-class Caches:
-    """Keys and values of all blocks where the attention of transformers asks for its cache; ``start`` tokens are in."""
+class OpenLayer(DynamicLayer):
+    """One block's share of keys and values that lie in the open, with ``start`` tokens in them already."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, start: int) -> None:
-        self.keys, self.values, self.start = keys, values, start
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, block: int, start: int) -> None:
+        super().__init__()
+        self.every_key, self.every_value, self.block, self.start = keys, values, block, start
+
+    def get_seq_length(self) -> int:
+        return self.start
 
     def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes those of the new tokens behind the others; gives all of them. What nothing precedes is given back as
         it came."""
-        end = self.start + keys.shape[2]
-        own_keys, own_values = self.keys[layer_idx, :, :, :end], self.values[layer_idx, :, :, :end]
-        own_keys[:, :, self.start :].copy_(keys)
-        own_values[:, :, self.start :].copy_(values)
-        return (own_keys, own_values) if self.start else (keys, values)
+        end = self.start + key_states.shape[2]
+        own_keys, own_values = self.every_key[self.block, :, :, :end], self.every_value[self.block, :, :, :end]
+        own_keys[:, :, self.start :].copy_(key_states)
+        own_values[:, :, self.start :].copy_(value_states)
+        return (own_keys, own_values) if self.start else (key_states, value_states)
+
+
+def open_cache(keys: torch.Tensor, values: torch.Tensor, start: int) -> Cache:
+    """transformers' cache over keys and values of all blocks, of which ``start`` tokens are in."""
+    return Cache(layers=[OpenLayer(keys, values, block, start) for block in range(len(keys))])
 
 
 class Scoring(nn.Module):
@@ -159,9 +168,9 @@ class Decoder(nn.Module):
         mask = None
         if start and tokens > 1:
             mask = torch.ones(tokens, start + tokens, dtype=torch.bool, device=hidden.device).tril(start)
-        caches = Caches(keys, values, start)
+        cache = open_cache(keys, values, start)
         for block in self.model.layers[slice(*blocks)]:
-            found = block(hidden, attention_mask=mask, position_embeddings=turned, past_key_values=caches)
+            found = block(hidden, attention_mask=mask, position_embeddings=turned, past_key_values=cache)
             hidden = found[0] if isinstance(found, tuple) else found
         return hidden
 

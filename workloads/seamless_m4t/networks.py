@@ -7,12 +7,13 @@ the fixed length.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import (
+    Cache,
+    DynamicLayer,
     EncoderDecoderCache,
     SeamlessM4TConfig,
     SeamlessM4TModel,
@@ -21,7 +22,7 @@ from transformers import (
 )
 
 from mmworkload.models.sources.transformers.configuration import quiet
-from mmworkload.workloads.blocks.decoder import ATTENTION, BeamScoring, Caches, Reorder, Scoring
+from mmworkload.workloads.blocks.decoder import ATTENTION, BeamScoring, Reorder, Scoring, open_cache
 
 MODELS: dict[str, tuple[Any, Any]] = {
     "v1": (SeamlessM4TConfig, SeamlessM4TModel),
@@ -37,16 +38,18 @@ def seamless(version: str, **sizes: Any) -> Any:
     return found
 
 
-class BothCaches(EncoderDecoderCache):
-    """A decoder's own cache and that of what the encoder gave, which is complete from the second pass on."""
+def _filled(keys: torch.Tensor, values: torch.Tensor) -> DynamicLayer:
+    layer = DynamicLayer()
+    layer.keys, layer.values, layer.is_initialized = keys, values, True
+    return layer
 
-    def __init__(self, own: Caches, keys: torch.Tensor, values: torch.Tensor, complete: bool) -> None:
-        self.self_attention_cache = own
-        cross: Any = Caches(keys, values, 0)
-        pairs = zip(keys.unbind(), values.unbind(), strict=True) if complete else ()
-        cross.layers = [SimpleNamespace(keys=key, values=value) for key, value in pairs]
-        self.cross_attention_cache = cross
-        self.is_updated = dict.fromkeys(range(len(keys)), complete)
+
+def both_caches(own: Cache, keys: torch.Tensor, values: torch.Tensor, complete: bool) -> EncoderDecoderCache:
+    """A decoder's own cache and that of what the encoder gave, which is complete from the second pass on."""
+    if not complete:
+        return EncoderDecoderCache(own, open_cache(keys, values, 0))
+    pairs = zip(keys.unbind(), values.unbind(), strict=True)
+    return EncoderDecoderCache(own, Cache(layers=[_filled(*pair) for pair in pairs]))
 
 
 class SpeechEncoder(nn.Module):
@@ -99,11 +102,9 @@ class _DecoderPhase(nn.Module):
     ) -> torch.Tensor:
         """[rows, tokens, width]. ``encoded`` is read by the first pass alone."""
         decoder, _ = self.parts
-        hidden = decoder.embed_tokens(tokens) + decoder.embed_positions(tokens, past_key_values_length=self.start)
-        caches = BothCaches(Caches(*own, self.start), *cross, complete=self.start > 0)
-        for layer in decoder.layers:
-            hidden = layer(hidden, None, encoded, past_key_values=caches)
-        return decoder.layer_norm(hidden)
+        cache = both_caches(open_cache(*own, self.start), *cross, complete=self.start > 0)
+        # By position: the argument of the cache has had several names.
+        return decoder(tokens, None, encoded, None, cache).last_hidden_state
 
 
 class DecoderPrefill(_DecoderPhase):
