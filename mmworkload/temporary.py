@@ -6,6 +6,7 @@ A file system without locks keeps such leftovers.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import functools
 import os
@@ -86,6 +87,18 @@ def _remove_leftover(path: Path) -> None:
             path.unlink()
     finally:
         os.close(handle)
+
+
+def open_lock(path: Path) -> int:
+    """Opens a file that only serves to be locked, and makes it where there is none; what is in it stays.
+
+    Raises OSError, also for a symbolic link and for what is no file.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file")
+    return handle
 
 
 def _locked(handle: int, path: Path) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from mmworkload.exporters.timeloop.yaml_text import comment, mapping, scalar
 from mmworkload.files import write_atomic
 from mmworkload.problem import gemm
 from mmworkload.simulating.cache import default_root
-from mmworkload.temporary import temporary_folder
+from mmworkload.temporary import open_lock, temporary_folder
 
 LIMIT_S = 900.0
 _SCHEMA = 1
@@ -173,11 +174,13 @@ def _alone(key: str) -> Iterator[None]:
     lock = _path(key).with_suffix(".lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        stream = lock.open("w")
+        handle = open_lock(lock)
     except OSError:
         yield
         return
-    with stream:
+    try:
         with suppress(OSError):
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)

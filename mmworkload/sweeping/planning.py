@@ -84,7 +84,9 @@ def plan(
     count = workers or available_cores()
     with temporary_folder() as folder:
         store = Store(directory or folder)
-        if not store.exists:
+        if store.exists:
+            store.spec()
+        else:
             store = Store(folder)
         started = time.monotonic()
         setup = prepare(spec, store, where=str(file), progress=loading)

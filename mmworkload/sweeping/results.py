@@ -13,7 +13,7 @@ from mmworkload.errors import MmworkloadError
 from mmworkload.sweeping.conditions import Term, figure
 from mmworkload.sweeping.rows import OK, SUMS, TIMING
 from mmworkload.sweeping.space import BATCH
-from mmworkload.sweeping.spec import SweepSpec, read
+from mmworkload.sweeping.spec import SweepSpec
 from mmworkload.sweeping.store import Store
 from mmworkload.sweeping.workloads import expand
 
@@ -29,15 +29,13 @@ _FIGURES = (*SUMS, "cycles", "utilization")
 
 
 class Results:
-    """What a sweep's folder has so far. Everything is read on first use. Raises MmworkloadError when it holds none."""
+    """What a sweep's folder has so far. Rows are read on first use. Raises MmworkloadError when it holds none, and when
+    its ``sweep.yaml`` was edited since."""
 
     def __init__(self, directory: str | Path) -> None:
         self.store = Store(Path(directory))
         self.store.require()
-
-    @cached_property
-    def spec(self) -> SweepSpec:
-        return read(self.store.spec_path)
+        self.spec: SweepSpec = self.store.spec()
 
     @cached_property
     def weights(self) -> dict[str, float]:

@@ -87,6 +87,7 @@ def run(
     store = Store(directory)
     store.require_room()
     with store.lock(), store.claim(text):
+        store.spec()
         setup = prepare(spec, store, where=str(file), progress=loading)
         return _begun(setup, store, scheduler, workers, retry, progress, cache)
 
@@ -106,7 +107,7 @@ def resume(
     if not store.spec_path.is_file():
         store.require()
     with store.lock():
-        spec = read(store.spec_path)
+        spec = store.spec()
         setup = prepare(spec, store, where=str(store.spec_path), progress=loading)
         return _begun(setup, store, scheduler, workers, retry, progress, cache)
 
@@ -122,7 +123,7 @@ def _begun(
 ) -> Summary:
     driver = _Driver(setup, store, SweepCache(cache), retry, progress)
     if closed_form.takes(setup):
-        store.begin(setup.state, setup.notes)
+        store.begin(setup.spec, setup.state, setup.notes)
         return driver.run(None)
     made: Executor
     if scheduler is None:
@@ -131,7 +132,7 @@ def _begun(
         made = DaskExecutor(scheduler, dict(setup.spec.options))
     with made as executor:
         driver.require_energies(executor)
-        store.begin(setup.state, setup.notes)
+        store.begin(setup.spec, setup.state, setup.notes)
         return driver.run(executor)
 
 

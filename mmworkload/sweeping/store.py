@@ -3,7 +3,7 @@
 ::
 
     sweep.yaml        the sweep as it was given
-    state.json        what was decided at the start: simulator, version, estimator
+    state.json        what was decided at the start: the sweep as it was read, simulator, version, estimator
     trials/           segments: finished designs as Parquet, named by the hash of their content
     graphs/           the workloads' graphs
     optuna.db         Optuna's own storage, of a search that uses it
@@ -26,7 +26,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +34,13 @@ from mmworkload.errors import FormatError, MmworkloadError
 from mmworkload.files import read_json, write_atomic
 from mmworkload.printing import tell
 from mmworkload.sweeping.rows import KILLED
+from mmworkload.sweeping.spec import SweepSpec, from_dict, read
+from mmworkload.temporary import open_lock, still_there
 
 if TYPE_CHECKING:
     import pyarrow
 
-SCHEMA = 1
+SCHEMA = 2
 SPEC, STATE, TRIALS, GRAPHS, STUDY, LOCK = "sweep.yaml", "state.json", "trials", "graphs", "optuna.db", "lock"
 
 
@@ -92,17 +94,20 @@ class Store:
             yield
         except MmworkloadError as error:
             if not self.exists and not isinstance(error, FullDiskError):
-                for name in {SPEC, LOCK} - there:
-                    (self.root / name).unlink(missing_ok=True)
                 if GRAPHS not in there:
                     shutil.rmtree(self.graphs, ignore_errors=True)
+                # The lock last: without it the folder may be another driver's at once.
+                for name in (SPEC, LOCK):
+                    if name not in there:
+                        (self.root / name).unlink(missing_ok=True)
             raise
 
-    def begin(self, state: dict[str, Any], notes: dict[str, str]) -> None:
+    def begin(self, spec: SweepSpec, state: dict[str, Any], notes: dict[str, str]) -> None:
         """Writes what was decided, with ``notes`` for the report; with it, the sweep exists. MmworkloadError when it
         was begun with other tools."""
         if not self.exists:
-            self._write(self.root / STATE, json.dumps({"schema_version": SCHEMA, **state, **notes}, indent=1) + "\n")
+            content = {"schema_version": SCHEMA, **state, **notes, "sweep": spec.model_dump(mode="json")}
+            self._write(self.root / STATE, json.dumps(content, indent=1) + "\n")
         kept = self.state
         for name, value in state.items():
             if kept.get(name) != value:
@@ -110,6 +115,22 @@ class Store:
                     f"{self.root} was begun with {name} {kept.get(name)}; here it is {value}. Results of both in one"
                     " table cannot be compared: use the same, or start anew in another folder"
                 )
+
+    def spec(self) -> SweepSpec:
+        """The sweep of this folder. FormatError for a file that cannot be read, MmworkloadError for one that was edited
+        after the sweep was begun: the results are not of what it says now."""
+        spec = read(self.spec_path)
+        if not self.exists:
+            return spec
+        before = from_dict(self.state["sweep"], f"{self.root / STATE}: sweep")
+        if spec != before:
+            changes = "; ".join(_differences(before.model_dump(mode="json"), spec.model_dump(mode="json")))
+            raise MmworkloadError(
+                f"{self.spec_path} was edited after the sweep was begun ({changes}), and the results here are of the"
+                " file as it was. Change that back, or run the edited file into another folder, where what the"
+                f" simulator answered does not run again: mmworkload sweep run {self.spec_path} -o FOLDER"
+            )
+        return spec
 
     @property
     def _ours(self) -> bool:
@@ -154,41 +175,40 @@ class Store:
         MmworkloadError that names the other driver.
         """
         path = self.root / LOCK
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise MmworkloadError(f"cannot write in {self.root}: {error.strerror}. Choose another folder.") from error
-        try:
+        with ExitStack() as opened:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise MmworkloadError(f"cannot lock {path}: {error.strerror}") from error
-                holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+                self.root.mkdir(parents=True, exist_ok=True)
+                handle = None
+                # A driver that fails at its start removes the file that it holds: then we hold nothing that others see.
+                while handle is None or not still_there(handle, path):
+                    handle = open_lock(path)
+                    opened.callback(os.close, handle)
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            except BlockingIOError:
                 raise MmworkloadError(
-                    f"{self.root} is being run by {holder}. Wait for it, or look on with: mmworkload sweep status"
-                    f" {self.root}"
+                    f"{self.root} is being run by {_holder(handle)}. Wait for it, or look on with: mmworkload sweep"
+                    f" status {self.root}"
                 ) from None
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-            yield
-        except OSError as error:
-            raise _full(path, error) from error
-        finally:
-            os.close(handle)
+            except OSError as error:
+                raise MmworkloadError(f"cannot lock {path}: {error.strerror}. Choose another folder.") from error
+            try:
+                yield
+            except OSError as error:
+                raise _full(Path(error.filename or self.root), error) from error
 
     @property
     def driver(self) -> str:
         """Who runs the sweep now; empty when nobody does."""
         try:
-            handle = os.open(self.root / LOCK, os.O_RDONLY)
+            handle = os.open(self.root / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return ""
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            return os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+            return _holder(handle)
         finally:
             os.close(handle)
         return ""
@@ -270,6 +290,26 @@ class Store:
             raise _full(path, error.__cause__ or error) from error
 
 
+def _holder(handle: int | None) -> str:
+    """Who wrote a name into the lock file."""
+    name = b"" if handle is None else os.pread(handle, 200, 0)
+    return name.decode(errors="replace").strip() or "another process"
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], inside: str = "") -> Iterator[str]:
+    """What is another in ``now``, each with its path."""
+    for name in dict.fromkeys((*before, *now)):
+        path = f"{inside}{name}"
+        if name not in now:
+            yield f"{path} is gone"
+        elif name not in before:
+            yield f"{path} is new"
+        elif isinstance(before[name], dict) and isinstance(now[name], dict):
+            yield from _differences(before[name], now[name], f"{path}.")
+        elif before[name] != now[name]:
+            yield f"{path} is {now[name]} and was {before[name]}"
+
+
 def _heads(segment: pyarrow.Table) -> list[tuple[str, str]]:
     """Design and status of each row of the mix."""
     import pyarrow.compute
@@ -298,4 +338,4 @@ def _full(path: Path, error: BaseException) -> MmworkloadError:
             f"the disk is full: {path} cannot be written ({reason}). All finished results are kept; make room, then:"
             " mmworkload sweep resume"
         )
-    return MmworkloadError(f"cannot write {path}: {reason}")
+    return MmworkloadError(f"cannot read or write {path}: {reason}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 
 import pandas
 import pytest
+from typer.testing import CliRunner
 
+from mmworkload import temporary
+from mmworkload.cli.app import app
 from mmworkload.errors import MmworkloadError
 from mmworkload.graph import LayerGraph
 from mmworkload.simulating.cache import Cache
@@ -260,6 +264,82 @@ def test_a_second_driver_is_refused_by_name_and_the_first_goes_on(tmp_path: Path
             run(file, tmp_path / "out")
     assert store.driver == ""
     assert run(file, tmp_path / "out", workers=2).evaluated == 9
+
+
+def test_a_link_in_the_place_of_the_lock_is_refused_and_its_target_stays(tmp_path: Path, sweep_file: SweepFile) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "lock").symlink_to(tmp_path / "thesis.tex")
+    with pytest.raises(MmworkloadError, match=r"cannot lock .*/out/lock: .*symbolic link"):
+        run(sweep_file(), out)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    assert Store(out).driver == ""
+
+    (out / "lock").unlink()
+    os.mkfifo(out / "lock")
+    assert Store(out).driver == ""
+    with pytest.raises(MmworkloadError, match="cannot lock"):
+        run(sweep_file(), out)
+
+
+def test_a_driver_that_waited_for_the_file_of_one_that_failed_does_not_hold_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first fails at its start and removes its lock, which the second has open already; then comes a third."""
+    store = Store(tmp_path / "out")
+    opened: list[int] = []
+
+    def open_late(path: Path) -> int:
+        handle = temporary.open_lock(path)
+        if not opened:
+            path.unlink()
+        opened.append(handle)
+        return handle
+
+    monkeypatch.setattr("mmworkload.sweeping.store.open_lock", open_late)
+    with store.lock():
+        assert len(opened) == 2
+        with pytest.raises(MmworkloadError, match="is being run by"), Store(tmp_path / "out").lock():
+            pass
+    assert store.driver == ""
+
+
+def test_an_error_while_the_lock_is_held_is_not_blamed_on_the_lock(tmp_path: Path) -> None:
+    store = Store(tmp_path / "out")
+    with pytest.raises(MmworkloadError) as caught, store.lock():
+        (tmp_path / "elsewhere" / "file").read_text()
+    assert str(caught.value) == f"cannot read or write {tmp_path}/elsewhere/file: No such file or directory"
+
+
+def test_an_edited_sweep_beside_its_results_is_refused_with_what_changed(
+    tmp_path: Path, sweep_file: SweepFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run(sweep_file(), out, workers=2)
+    kept = (out / "sweep.yaml").read_text()
+    edited = sweep_file(workloads={str(tmp_path / "first.yaml"): 1, str(tmp_path / "second.yaml"): 2000})
+    (out / "sweep.yaml").write_text(edited.read_text())
+
+    changed = re.escape(f"workloads.{tmp_path}/second.yaml is 2000.0 and was 2.0")
+    for act in (
+        lambda: resume(out),
+        lambda: run(edited, out),
+        lambda: plan(edited, out),
+        lambda: Results(out),
+    ):
+        with pytest.raises(MmworkloadError, match=rf"edited .*\({changed}\).*sweep run {out}/sweep.yaml -o FOLDER"):
+            act()
+    for verb in (("resume",), ("report",), ("status",), ("export", "-o", str(tmp_path / "all.csv"))):
+        ended = CliRunner().invoke(app, ["sweep", verb[0], str(out), *verb[1:]])
+        assert ended.exit_code == 2
+    assert not (tmp_path / "all.csv").exists()
+    done = run(out / "sweep.yaml", tmp_path / "new", workers=2)
+    assert (done.evaluated, done.jobs) == (9, 0)
+
+    (out / "sweep.yaml").write_text(f"# looked at\n{kept}")
+    assert resume(out).evaluated == 0
+    assert len(Results(out).trials) == 9
 
 
 def test_another_sweep_in_the_folder_is_refused(tmp_path: Path, sweep_file: SweepFile) -> None:
