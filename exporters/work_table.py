@@ -19,12 +19,11 @@ from mmworkload.exporting import Export
 from mmworkload.files import write_atomic
 from mmworkload.graph import Workload
 from mmworkload.layer import Work
-from mmworkload.problem import LEGEND, Operand, Problem
+from mmworkload.problem import LEGEND, SPATIAL, Operand, Problem
 
 Value = str | int | float | bool | None
 Kind = Literal["string", "integer", "number", "boolean"]
 DESCRIPTION = "columns.csv"
-_SPATIAL = {"depth": ("O", "T"), "height": ("P", "R"), "width": ("Q", "S")}
 _NAMES = ("Inputs", "Weights", "Outputs")
 
 
@@ -133,24 +132,16 @@ def _work_number(item: WorkItem) -> Value:
 def _shape_columns() -> list[Column]:
     found = [Column(dim, "integer", f"extent of dimension {dim}", _problem(_extent(dim))) for dim in LEGEND]
     found.append(Column("other_dims", "string", "dimensions of an einsum beyond those", _problem(_other_dims)))
-    for place, (outer, tap) in _SPATIAL.items():
+    for place, (outer, tap) in SPATIAL.items():
         found += [
-            Column(
-                f"stride_{place}",
-                "integer",
-                f"coefficient of {outer}",
-                _problem(_coefficient(outer)),
-            ),
-            Column(
-                f"dilation_{place}",
-                "integer",
-                f"coefficient of {tap}",
-                _problem(_coefficient(tap)),
-            ),
+            Column(f"stride_{place}", "integer", f"coefficient of {outer}", _problem(_coefficient(outer))),
+            Column(f"dilation_{place}", "integer", f"coefficient of {tap}", _problem(_coefficient(tap))),
             Column(f"pad_low_{place}", "integer", "zeros before, or cropped", _problem(_padding(outer, tap, 0))),
             Column(f"pad_high_{place}", "integer", "zeros after, or cropped", _problem(_padding(outer, tap, 1))),
         ]
-    found.append(Column("scattered", "boolean", "transposed: strides are the output's", _problem(_scattered)))
+    found.append(
+        Column("scattered", "boolean", "transposed: strides are the output's", _problem(lambda item: item.scattered))
+    )
     return found
 
 
@@ -162,30 +153,13 @@ def _other_dims(problem: Problem) -> Value:
     return " ".join(f"{dim}={extent}" for dim, extent in problem.dims if dim not in LEGEND)
 
 
-def _scattered(problem: Problem) -> bool:
-    return any(by > 1 or len(axis.terms) > 1 for axis in problem.output.axes for _, by in axis.terms)
-
-
-def _windowed(problem: Problem) -> Operand | None:
-    """The operand whose axes have strides, dilations and paddings."""
-    if _scattered(problem):
-        return problem.output
-    return next((operand for operand in problem.operands if operand.name == "Inputs"), None)
-
-
 def _coefficient(dim: str) -> Callable[[Problem], Value]:
-    def value(problem: Problem) -> Value:
-        operand = _windowed(problem)
-        axes = operand.axes if operand else ()
-        return next((by for axis in axes for letter, by in axis.terms if letter == dim), 1)
-
-    return value
+    return lambda problem: problem.coefficient(dim)
 
 
 def _padding(outer: str, tap: str, end: int) -> Callable[[Problem], Value]:
     def value(problem: Problem) -> Value:
-        operand = _windowed(problem)
-        for axis in operand.axes if operand else ():
+        for axis in problem.windowed.axes if problem.windowed else ():
             if {outer, tap} & {letter for letter, _ in axis.terms}:
                 return (axis.pad_low, axis.pad_high)[end]
         return 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mmworkload.errors import FormatError, UnknownNameError
 from mmworkload.files import read_text, write_atomic
 from mmworkload.layer import CATEGORIES, TENSOR_KINDS, Layer, Tensor
+from mmworkload.loop_bounds import NUMBERS, loop_bounds, output_shape
 from mmworkload.problem import Problem
 from mmworkload.straggler import in_order, stage_matches
 
@@ -288,7 +289,8 @@ class LayerGraph:
             raise FormatError(f"not a graph made by LayerGraph.to_networkx: {error}") from error
 
     def to_pandas(self) -> pandas.DataFrame:
-        """One row a layer: what it is, and MACs, parameters, bytes. ``attrs["graph"]`` keeps the whole graph."""
+        """One row a layer: what it is, its output shape and loop bounds (:mod:`mmworkload.loop_bounds`; missing where
+        it has no loops), MACs, parameters, bytes. ``attrs["graph"]`` keeps the whole graph."""
         import pandas
 
         rows = []
@@ -302,6 +304,8 @@ class LayerGraph:
                     "modality": layer.modality,
                     "category": layer.category,
                     "module": layer.module,
+                    "output_shape": output_shape(layer, self.tensors),
+                    **loop_bounds(layer),
                     "macs": layer.macs,
                     "useful_macs": layer.useful_macs,
                     "outer_macs": layer.outer_macs,
@@ -318,7 +322,8 @@ class LayerGraph:
                     "rule": layer.rule,
                 }
             )
-        frame = pandas.DataFrame(rows)
+        # Integers with gaps, which pandas would make floats.
+        frame = pandas.DataFrame(rows).astype(dict.fromkeys(NUMBERS if rows else (), "Int64"))
         frame.attrs["graph"] = self.to_dict()
         return frame
 
@@ -377,12 +382,20 @@ class LayerGraph:
 
 @dataclass(frozen=True)
 class Part:
-    """One graph of a workload: run ``count`` times per sample (a probability may be below one)."""
+    """One graph of a workload: run ``count`` times per sample (a probability may be below one).
+
+    ``phase`` is what the part is a sample of, where several together stand for all runs of one (a decoder at three of
+    its lengths); else the part is a phase of its own.
+    """
 
     graph: LayerGraph
     name: str = ""
     count: float = 1.0
     sequential: bool = True
+    phase: str = ""
+
+
+_PART = ("name", "count", "sequential", "phase")
 
 
 @dataclass(frozen=True)
@@ -417,8 +430,7 @@ class Workload:
         return {
             "name": self.name,
             "parts": [
-                {"name": p.name, "count": p.count, "sequential": p.sequential, "graph": p.graph.to_dict()}
-                for p in self.parts
+                {**{key: getattr(part, key) for key in _PART}, "graph": part.graph.to_dict()} for part in self.parts
             ],
         }
 
@@ -428,7 +440,7 @@ class Workload:
             return cls(
                 data["name"],
                 tuple(
-                    Part(LayerGraph.from_dict(item["graph"]), item["name"], item["count"], item["sequential"])
+                    Part(LayerGraph.from_dict(item["graph"]), **{key: item[key] for key in _PART})
                     for item in data["parts"]
                 ),
             )

@@ -27,6 +27,8 @@ from typing import Literal
 from mmworkload.errors import FormatError
 
 LEGEND = "NGMCOPQTRS"
+# Of each direction the loop over the output and the one over the kernel.
+SPATIAL = {"depth": ("O", "T"), "height": ("P", "R"), "width": ("Q", "S")}
 Role = Literal["weight", "input", "output"]
 ROLES: tuple[Role, ...] = ("weight", "input", "output")
 MASK_KINDS = ("causal", "window")
@@ -222,6 +224,23 @@ class Problem:
     @property
     def output(self) -> Operand:
         return next(item for item in self.operands if item.role == "output")
+
+    @property
+    def scattered(self) -> bool:
+        """Whether it is transposed: windows are written, so that strides are those of the output."""
+        return any(by > 1 or len(item.terms) > 1 for item in self.output.axes for _, by in item.terms)
+
+    @property
+    def windowed(self) -> Operand | None:
+        """The operand whose axes have strides, dilations and paddings."""
+        if self.scattered:
+            return self.output
+        return next((operand for operand in self.operands if operand.name == "Inputs"), None)
+
+    def coefficient(self, dim: str) -> int:
+        """By how much an iteration of ``dim`` moves the window: the stride of O, P, Q, the dilation of T, R, S."""
+        axes = self.windowed.axes if self.windowed else ()
+        return next((by for item in axes for letter, by in item.terms if letter == dim), 1)
 
     def footprint(self, operand: Operand) -> int:
         """Elements in the index range that the loops touch, padding included (what Timeloop reports)."""

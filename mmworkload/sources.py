@@ -17,7 +17,7 @@ from mmworkload import arch as architectures
 from mmworkload.arch import Architecture
 from mmworkload.errors import MmworkloadError, UnknownNameError, UnknownOperatorError
 from mmworkload.exits.settings import split_exits
-from mmworkload.graph import LayerGraph, Part, Workload
+from mmworkload.graph import LayerGraph, Workload
 from mmworkload.models.names import SCHEMES, Options
 from mmworkload.straggler import stage_matches
 from mmworkload.system import System
@@ -142,7 +142,7 @@ def load_workload(source: Source, only: Iterable[str], strict: bool, how: Option
         having = [(part, graph) for part, graph in parts if has_stage(graph, wanted)]
         return Workload(
             source.name,
-            tuple(Part(graph.only(wanted), part.name, part.count, part.sequential) for part, graph in having),
+            tuple(replace(part, graph=graph.only(wanted)) for part, graph in having),
         )
     return Workload.of(load_graph(source, how, only=wanted, strict=strict))
 

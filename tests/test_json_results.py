@@ -62,7 +62,10 @@ def test_a_validation(report: dict[str, Any]) -> None:
         set(row) == group for name in ("stages", "modalities", "operators") for row in report["validation"][name]
     )
     layer = {"layer", "op", "stage", "modality", "macs", "kernels", "simulator", "bound", "floored", "fallback", "dead"}
-    assert set(report["validation"]["layers"][0]) == layer | {"note", "category", "part", "weight"} | sides
+    assert (
+        set(report["validation"]["layers"][0])
+        == layer | {"note", "category", "part", "phase", "weight", "bytes"} | sides
+    )
     assert set(report["validation"]["errors"][0]) == set(report["validation"]["stage_errors"]) == error
     assert all(set(item) == cause for item in report["validation"]["causes"])
 

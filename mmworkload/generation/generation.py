@@ -215,14 +215,14 @@ class Generation:
             lengths = phase.lengths
             for place, weight in weights.items():
                 graph = self._noted(phase.growing.at(lengths[place]))
-                parts.append(Part(graph, f"{phase.name} at {lengths[place]}", weight))
+                parts.append(Part(graph, f"{phase.name} at {lengths[place]}", weight, phase=phase.name))
             gap = _widest(list(weights))
             if held_out and gap is not None:
                 low, high = gap
                 middle = (low + high) // 2
                 share = (middle - low) / (high - low)
                 name = f"{phase.name} at {lengths[middle]}"
-                parts.append(Part(self._noted(phase.growing.at(lengths[middle])), name, 0.0))
+                parts.append(Part(self._noted(phase.growing.at(lengths[middle])), name, 0.0, phase=phase.name))
                 between = (
                     (f"{phase.name} at {lengths[low]}", 1 - share),
                     (f"{phase.name} at {lengths[high]}", share),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmworkload.simulating.concurrency import Concurrency
 from mmworkload.simulating.estimate import Estimate
@@ -18,6 +18,8 @@ from mmworkload.versions import SCHEMA_VERSION
 if TYPE_CHECKING:
     import pandas
 
+Key = TypeVar("Key")
+
 
 @dataclass(frozen=True)
 class LayerResult:
@@ -26,6 +28,8 @@ class LayerResult:
     Parameters
     ----------
     part, weight: the part of the workload and how often it runs per sample.
+    phase: what the part is a sample of, else the part itself (:class:`mmworkload.graph.Part`). Rows of one phase and
+        name are one layer of the network.
     macs, outer_macs: of the graph, whatever the precision.
     count: runs of loop nests in the layer (an LSTM: one per step); they follow each other.
     utilization: MACs (outer products included) over what the array could do in ``cycles``.
@@ -45,6 +49,7 @@ class LayerResult:
 
     layer: str
     part: str
+    phase: str
     weight: float
     op: str
     stage: str
@@ -71,7 +76,8 @@ class LayerResult:
 
 @dataclass(frozen=True)
 class Totals:
-    """Weighted sums over layers. ``share`` is that of the serial latency; ``energy_j`` None when a layer has none."""
+    """Weighted sums over rows. ``layers`` are those of the network, each phase's counted once; ``share`` is that of the
+    serial latency; ``energy_j`` None when a layer has none."""
 
     layers: int
     macs: float
@@ -137,12 +143,12 @@ class Simulation:
     @cached_property
     def totals(self) -> Totals:
         """Sums over all layers."""
-        return self._sum(self.layers)
+        return self.totals_of(self.layers)
 
-    @property
+    @cached_property
     def serial_latency_s(self) -> float:
         """Seconds when one accelerator runs all layers one after another."""
-        return self.totals.latency_s
+        return sum(row.latency_s * row.weight for row in self.layers)
 
     @property
     def energy_j(self) -> float | None:
@@ -175,7 +181,7 @@ class Simulation:
     @property
     def floored(self) -> int:
         """Layers whose cycles were raised to a physical floor."""
-        return sum(row.floored_from is not None for row in self.layers)
+        return len({(row.phase, row.layer) for row in self.layers if row.floored_from is not None})
 
     @property
     def fallbacks(self) -> int:
@@ -193,10 +199,21 @@ class Simulation:
 
     def stages(self) -> dict[str, Totals]:
         """Totals by stage, in order of first use."""
-        groups: dict[str, list[LayerResult]] = {}
+        return {stage: self.totals_of(rows) for stage, rows in self._by(lambda row: row.stage).items()}
+
+    def phases(self) -> dict[str, Totals]:
+        """Totals by phase, in order of first use."""
+        return {phase: self.totals_of(rows) for phase, rows in self._by(lambda row: row.phase).items()}
+
+    def by_layer(self) -> dict[tuple[str, str], list[LayerResult]]:
+        """(phase, name) of each layer of the network to its rows: several where its phase was sampled."""
+        return self._by(lambda row: (row.phase, row.layer))
+
+    def _by(self, key: Callable[[LayerResult], Key]) -> dict[Key, list[LayerResult]]:
+        groups: dict[Key, list[LayerResult]] = {}
         for row in self.layers:
-            groups.setdefault(row.stage, []).append(row)
-        return {stage: self._sum(rows) for stage, rows in groups.items()}
+            groups.setdefault(key(row), []).append(row)
+        return groups
 
     @cached_property
     def encoder_s(self) -> dict[str, float]:
@@ -208,17 +225,23 @@ class Simulation:
         """The slowest encoder."""
         return straggler(self.encoder_s)
 
-    def _sum(self, rows: Iterable[LayerResult]) -> Totals:
+    def busy(self, rows: Iterable[LayerResult]) -> float | None:
+        """How much of the array works over the time of ``rows``, 0 to 1; None when they take none."""
+        rows = list(rows)
+        cycles = sum(row.cycles * row.weight for row in rows)
+        return sum(row.utilization * row.cycles * row.weight for row in rows) / cycles if cycles else None
+
+    def totals_of(self, rows: Iterable[LayerResult]) -> Totals:
+        """Totals of ``rows``, which are some of :attr:`layers`."""
         rows = list(rows)
         energies = [row.energy_j for row in rows]
         latency_s = sum(row.latency_s * row.weight for row in rows)
-        whole_s = sum(row.latency_s * row.weight for row in self.layers)
         return Totals(
-            layers=len(rows),
+            layers=len({(row.phase, row.layer) for row in rows}),
             macs=sum(row.macs * row.weight for row in rows),
             cycles=sum(row.cycles * row.weight for row in rows),
             latency_s=latency_s,
-            share=latency_s / whole_s if whole_s else 0.0,
+            share=latency_s / self.serial_latency_s if self.serial_latency_s else 0.0,
             energy_j=None if None in energies else sum((row.energy_j or 0.0) * row.weight for row in rows),
             dram_bytes=sum(row.dram_bytes * row.weight for row in rows),
         )

@@ -130,6 +130,7 @@ def layer_row(
     return LayerResult(
         layer=layer.name,
         part=part_name,
+        phase=part.phase or part_name,
         weight=part.count,
         op=layer.op,
         stage=layer.stage,

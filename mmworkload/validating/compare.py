@@ -29,6 +29,7 @@ class _Part:
     """One part of the workload on both sides. ``label`` is empty when there is one part."""
 
     label: str
+    phase: str
     weight: float
     graph: LayerGraph
     measurement: Measurement
@@ -129,7 +130,8 @@ def _parts(workload: Workload, taken: Sequence[Measurement], simulation: Simulat
                 " measure or trace again with one batch"
             )
         results = tuple(item for item in simulation.layers if not several or item.part == label)
-        found.append(_Part(label if several else "", part.count, graph, measured, results))
+        named = (label, part.phase or label) if several else ("", "")
+        found.append(_Part(*named, part.count, graph, measured, results))
     return found
 
 
@@ -176,7 +178,9 @@ def _part_rows(part: _Part, simulation: Simulation, measured_s: float, simulated
             dead=name in traced and traced[name].dead,
             note=estimate.note if estimate else "",
             part=part.label,
+            phase=part.phase,
             weight=part.weight,
+            bytes=traced[name].bytes if name in traced else 0,
             category=traced[name].category if name in traced else time.category if time is not None else "",
         )
 

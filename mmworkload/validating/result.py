@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import UnknownNameError
@@ -51,6 +52,12 @@ class Sides:
         """Simulated less measured share; a gap counts as zero."""
         return (self.simulated_share or 0.0) - (self.measured_share or 0.0)
 
+    @classmethod
+    def sum(cls, sides: Iterable[Sides]) -> Sides:
+        """Of several layers together; a side that one lacks is a gap."""
+        columns = zip(*(astuple(item) for item in sides), strict=True)
+        return cls(*(None if None in column else sum(column) for column in columns))
+
     @property
     def larger_share(self) -> float:
         """The larger of the two shares; a gap counts as zero."""
@@ -66,7 +73,9 @@ class LayerRow:
     layer, op, stage, modality, macs: as traced (as measured or simulated, when the graph does not know the layer).
     part, weight: the part of the workload that it is in (empty when there is one) and how often that runs; times and
         shares are of all its runs.
+    phase: what the part is a sample of, else the part (:class:`mmworkload.graph.Part`).
     category: kernel category, by operator.
+    bytes: that one run reads and writes; 0 when the graph does not know the layer.
     kernels: launched by one measured run.
     simulator, bound, note: who answered for the layer, what limits it there, and what a reader has to know.
     floored: the simulated time undercut a physical bound and was raised to it.
@@ -89,7 +98,9 @@ class LayerRow:
     note: str = ""
     part: str = ""
     weight: float = 1.0
+    phase: str = ""
     category: str = ""
+    bytes: int = 0
 
     @property
     def label(self) -> str:

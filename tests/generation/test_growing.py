@@ -157,3 +157,31 @@ def test_the_error_at_the_held_out_length_is_that_of_the_simulated_latency(growi
     told = sampled.told(simulation).assumptions[-1]
     assert told.startswith("decode: simulated at 3 lengths and interpolated; at length 29, which was held out")
     assert f"{100 * expected:+.3f} %" in told
+
+
+def test_a_phase_that_was_simulated_at_some_lengths_is_one_phase_of_layers(growing: Growing) -> None:
+    import io
+
+    from mmworkload import arch
+    from mmworkload.reporting.tables import print_out, simulate_tables
+    from mmworkload.simulating.engine import simulate
+
+    made = Generation("toy", (Once("prefill", attend()(4)), Steps("decode", growing, 4, 100)))
+    simulation = simulate(made.sampled(3).workload, arch.load("eyeriss_like"), "roofline", cache=False)
+    stream = io.StringIO()
+    print_out(*simulate_tables(simulation), stream=stream)
+    lines = stream.getvalue().splitlines()
+    layers = len(attend()(4))
+
+    # Three lengths and one that was held out are no layers of their own.
+    assert len(simulation.layers) == 5 * layers
+    assert simulation.totals.layers == 2 * layers
+    assert {name: (item.layers, item.macs) for name, item in simulation.phases().items()} == {
+        "prefill": (layers, 64 + 2 * 8 * 4),
+        "decode": (layers, sum(64 + 2 * 8 * length for length in range(4, 104))),
+    }
+    assert not any("decode at" in line for line in lines if not line.startswith(("-", " ")))
+    (projection,) = [line.split() for line in lines if line.startswith("decode: proj")]
+    assert projection[2:5] == ["1", "6.40", "k"]
+    (decode,) = [line.split() for line in lines[lines.index("Phases") :] if line.startswith("decode ")]
+    assert decode[1:3] == ["100", str(layers)]

@@ -130,3 +130,11 @@ def test_every_column_of_a_result_is_described(text: str) -> None:
     assert re.findall(r"`(\w+)`", "".join(rows)) == columns(KernelRow)
     named = re.findall(r"`(\w+)`", host)
     assert [name for name in named if name in columns(HostRow)] == columns(HostRow)
+
+
+def test_every_column_of_the_table_of_layers_is_described(text: str, example: dict[str, Any]) -> None:
+    match = re.search(r"^### The table of layers\n(.*?)(?=^### )", text, re.DOTALL | re.MULTILINE)
+    assert match is not None
+    rows = [line.split("|")[1] for line in match.group(1).splitlines() if line.startswith("| `")]
+
+    assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == sorted(LayerGraph.from_dict(example).to_pandas().columns)

@@ -23,7 +23,7 @@ from mmworkload.reporting.tables import (
     validate_tables,
 )
 from mmworkload.reporting.tables.listing import short_source
-from mmworkload.reporting.units import GAP, TIMES
+from mmworkload.reporting.units import GAP, TIMES, si
 
 
 @pytest.fixture
@@ -249,15 +249,55 @@ def test_large_graphs_show_the_largest_layers_and_count_the_rest(make_case: Any,
     # Equal linear layers: 24 of audio, and of the image 23 beside the first, whose name is another one.
     assert "Rows add up like layers (no.), whose names differ in numbers only (*)." in printed
     total = 24 * 64 * 256 + 24 * 64 * 64 + 640
-    assert found[0].startswith("encoders.audio…")
-    assert found[0].endswith(f"24 linear 393 k {100 * 24 * 64 * 256 / total:.1f} % 393 k 0.25")
-    assert found[1].endswith(f"23 linear 94.2 k {100 * 23 * 64 * 64 / total:.1f} % 94.2 k 0.24")
-    assert found[2].endswith("1 linear 4.10 k 0.8 % 4.10 k 0.24")
+    assert found[0].startswith("encoders.a…_path.*.linear 24 ")
+    assert found[0].endswith(f"24 linear 393 k {100 * 24 * 64 * 256 / total:.1f} % 393 k 1.59 MB 0.25")
+    assert found[1].endswith(f"23 linear 94.2 k {100 * 23 * 64 * 64 / total:.1f} % 94.2 k 389 kB 0.24")
+    assert found[2].endswith("1 linear 4.10 k 0.8 % 4.10 k 16.9 kB 0.24")
     assert "--all" not in " ".join(printed[printed.index("Layers") : printed.index("Coverage")])
 
     every = lines(show_tables(large.graph, all_layers=True))
-    assert len(between(every, "Layers", "Coverage")) == len(large.graph) + 1
+    assert len(between(every, "Layers", "Shapes")) == len(large.graph) + 1
     assert "Rows add up" not in " ".join(every)
+
+
+def test_show_gives_output_shape_and_loop_bounds_of_the_same_rows(make_case: Any, lines: Any) -> None:
+    printed = lines(show_tables(make_case(blocks=24).graph))
+    found = [line.split() for line in between(printed, "Shapes", "m: output")]
+
+    assert printed[printed.index("Shapes") + 1].split() == ["layer", "output", "m", "c"]
+    assert found[0] == ["encoders.audio.a_rather_long_path.*.linear", "64", "256", "64"]
+    assert found[3] == ["head", "64", "10", "64"]
+    assert found[-1] == ["cat", "64", GAP, GAP]
+    assert len(found) == len(between(printed, "Layers", "Rows add up"))
+    assert "1 in every row: n, o, p, q, t, r, s, stride, groups" in printed
+
+
+def test_repeated_layers_are_folded_wherever_layers_are_listed(make_case: Any, lines: Any) -> None:
+    large = make_case(blocks=24)
+    audio = "encoders.audio.a_rather_long_path"
+    simulated = [row for row in large.simulation.layers if row.layer.startswith(audio) and row.macs]
+    measured = [row for row in large.validation.layers if row.layer.startswith(audio) and row.macs]
+    (why,), (said,), (beside,) = (
+        [line.split() for line in printed if "*.linear" in line and " 24 " in line]
+        for printed in (
+            lines(show_tables(large.graph, why=True)),
+            lines(simulate_tables(large.simulation)),
+            lines(validate_tables(large.validation)),
+        )
+    )
+
+    assert why[1:] == ["24", "encoder/audio", "rule", "encoders.*"]
+    seconds = si(sum(row.latency_s for row in simulated), "s").split()
+    assert said[1:6] == ["24", "393", "k", *seconds]
+    assert beside[1:4] == ["24", *si(sum(row.sides.measured_s for row in measured), "s").split()]
+    assert seconds == beside[6:8]
+    # Every layer again with --all, and none is folded then.
+    for tables in (
+        show_tables(large.graph, why=True, all_layers=True),
+        simulate_tables(large.simulation, all_layers=True),
+        validate_tables(large.validation, all_layers=True),
+    ):
+        assert "Rows add up" not in " ".join(lines(tables))
 
 
 def test_the_rows_that_are_left_out_are_counted(draw: Any, lines: Any) -> None:
@@ -338,7 +378,8 @@ def test_validate_shows_gaps_and_counts_them(make_case: Any, case: Any, lines: A
     printed = lines(validate_tables(gappy.validation))
 
     assert "fusion: of 1 layer, 1 not measured and 0 not simulated" in printed
-    assert row(printed, "cat")[1:3] == ["\N{EN DASH}", "\N{EN DASH}"]
+    assert row(printed, "cat")[1:3] == ["1", "\N{EN DASH}"]
+    assert row(printed, "cat")[2] == "\N{EN DASH}"
     assert "- 1 layer not measured: cat." in printed
 
 

@@ -96,6 +96,7 @@ def make_row(name: str, seconds: float) -> LayerResult:
     return LayerResult(
         layer=name,
         part="0",
+        phase="0",
         weight=1.0,
         op=OPS.get(name, "custom"),
         stage=STAGES.get(name, "head"),

@@ -30,13 +30,12 @@ def comparison_tables(comparison: Comparison) -> list[RenderableType]:
 
 def _totals(comparison: Comparison) -> RenderableType:
     def row(name: str, item: Simulation) -> list[Cell]:
-        busy = sum(layer.utilization * layer.cycles * layer.weight for layer in item.layers)
         return [
             name,
             si(item.serial_latency_s, "s"),
             si(item.critical_path_s, "s"),
             si(item.energy_j, "J"),
-            share(busy / item.totals.cycles if item.totals.cycles else None),
+            share(item.busy(item.layers)),
             si(item.dram_bytes, "B"),
             str(item.fallbacks),
         ]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from mmworkload.graph import TREATMENTS
+from mmworkload.loop_bounds import NUMBERS, loop_bounds, output_shape
 from mmworkload.reporting.about import about, input_in_words, route_in_words, setting_in_words, split_notes
-from mmworkload.reporting.tables.common import fraction, top
+from mmworkload.reporting.tables.common import FOLDED, common_name, folded, fraction, top
 from mmworkload.reporting.terminal import Cell, Items, Name, Prose, bar, facts, section, table
-from mmworkload.reporting.units import plural, si
+from mmworkload.reporting.units import GAP, plural, si
 from mmworkload.straggler import encoded
 from mmworkload.tracing.stages import cut_modules
 
@@ -39,7 +39,7 @@ def show_tables(
         *_parameters(model),
         _stages(graph),
         *_categories(graph),
-        _rules(graph, all_layers) if why else _layers(graph, all_layers),
+        *([_rules(graph, all_layers)] if why else _layers(graph, all_layers)),
         section("Coverage", *_coverage(graph)),
     ]
 
@@ -141,54 +141,78 @@ def _grouped(layers: Iterable[Layer], attribute: str) -> dict[str, list[Layer]]:
     return groups
 
 
-def _layers(graph: LayerGraph, every: bool) -> RenderableType:
-    """Every layer; or the largest, those that do the same and differ in numbers of their name only as one."""
+def _layers(graph: LayerGraph, every: bool) -> list[RenderableType]:
+    """Every layer; or the largest, those that do the same and differ in numbers of their name only as one. Then the
+    shapes of the same rows."""
     total = graph.total_macs
-    groups = [[layer] for layer in graph] if every else sorted(_alike(graph).values(), key=_sum, reverse=True)
+
+    def same(layer: Layer) -> Hashable:
+        return layer.stage, layer.op, layer.work, layer.bytes, output_shape(layer, graph.tensors)
+
+    groups = folded(graph, lambda layer: layer.name, same, every)
+    if not every:
+        groups.sort(key=_sum, reverse=True)
     chosen, notes = top(groups, _sum, every, "row")
+    if len(groups) < len(graph):
+        notes.insert(0, FOLDED)
 
     def row(layers: list[Layer]) -> list[Cell]:
         macs, moved = _sum(layers)
-        name = Name(_common_name([layer.name for layer in layers]))
-        sizes = [si(macs), fraction(macs, total), si(graph.params(layers))]
-        if every:
-            return [name, Name(layers[0].op), *sizes, si(moved, "B"), _intensity(macs, moved)]
-        return [name, str(len(layers)), Name(layers[0].op), *sizes, _intensity(macs, moved)]
+        count: list[Cell] = [] if every else [str(len(layers))]
+        sizes = [si(macs), fraction(macs, total), si(graph.params(layers)), si(moved, "B"), _intensity(macs, moved)]
+        return [_name(layers), *count, Name(layers[0].op), *sizes]
 
-    columns = ["<layer", ">no.", "<operator", ">MACs", ">share", ">params", ">MAC/B"]
-    if every:
-        columns = ["<layer", "<operator", ">MACs", ">share", ">params", ">bytes", ">MAC/B"]
-    elif len(groups) < len(graph):
-        notes.insert(0, "Rows add up like layers (no.), whose names differ in numbers only (*).")
-    return section("Layers", table(columns, [row(layers) for layers in chosen], tight=True), *notes)
+    columns = ["<layer", *([] if every else [">no."]), "<operator", ">MACs", ">share", ">params", ">bytes", ">MAC/B"]
+    rows = [row(layers) for layers in chosen]
+    return [section("Layers", table(columns, rows, tight=True), *notes), _shapes(graph, chosen)]
 
 
-def _alike(graph: LayerGraph) -> dict[tuple[object, ...], list[Layer]]:
-    """Layers of one stage that do the same work, and whose names differ in numbers only."""
-    groups: dict[tuple[object, ...], list[Layer]] = {}
-    for layer in graph:
-        same = (re.sub(r"\d+", "*", _first_call(layer.name)), layer.stage, layer.op, layer.work, layer.bytes)
-        groups.setdefault(same, []).append(layer)
-    return groups
+# What a loop runs over. Depth is left out where no layer has it.
+_LOOPS = {
+    ("n",): "batch or rows",
+    ("m",): "output channels or columns",
+    ("c",): "input channels or reduction",
+    ("o", "p", "q"): "output depth, height and width",
+    ("t", "r", "s"): "kernel depth, height and width",
+    ("groups",): "groups or heads",
+    ("runs",): "how often the layer runs the loops",
+    ("nests",): "different loop nests, of which the largest is shown",
+}
 
 
-def _common_name(names: list[str]) -> str:
-    """The name with ``*`` for the numbers that are not the same in all of ``names``."""
-    if len(names) == 1:
-        return names[0]
-    parts = zip(*(re.split(r"(\d+)", _first_call(name)) for name in names), strict=True)
-    return "".join(part[0] if len(set(part)) == 1 else "*" for part in parts)
+def _shapes(graph: LayerGraph, groups: list[list[Layer]]) -> RenderableType:
+    """Output shape and loop bounds of one layer of each row; columns that are 1 in every row are said below."""
+    found = [loop_bounds(layers[0]) for layers in groups]
+    used = [name for name in NUMBERS if any((bounds[name] or 1) != 1 for bounds in found)]
+    ones = [name for name in NUMBERS if name not in (*used, "runs", "nests")]
+    rows: list[list[Cell]] = [
+        [
+            _name(layers),
+            Name(output_shape(layers[0], graph.tensors)),
+            *(GAP if bounds[name] is None else str(bounds[name]) for name in used),
+        ]
+        for layers, bounds in zip(groups, found, strict=True)
+    ]
+    legend = [f"{', '.join(names)}: {meaning}" for names, meaning in _LOOPS.items() if {*names} & {*used}]
+    notes = [*(["; ".join(legend)] if legend else []), *([f"1 in every row: {', '.join(ones)}"] if ones else [])]
+    return section("Shapes", table(["<layer", "<output", *(f">{name}" for name in used)], rows, tight=True), *notes)
 
 
-def _first_call(name: str) -> str:
-    """The name without what tells a module's calls apart (path@1) and an operator's (path:op.1)."""
-    return re.sub(r"@\d+|(:\w+)\.\d+$", r"\1", name)
+def _name(layers: list[Layer]) -> Name:
+    return Name(common_name([layer.name for layer in layers]))
 
 
 def _rules(graph: LayerGraph, every: bool) -> RenderableType:
-    chosen, notes = top(graph.layers, _size, every)
-    rows: list[list[Cell]] = [[Name(layer.name), layer.stage or "(none)", Prose(layer.rule)] for layer in chosen]
-    return section("Stage of each layer", table(["<layer", "<stage", "<decided by"], rows), *notes)
+    groups = folded(graph, lambda layer: layer.name, lambda layer: (layer.stage, layer.rule), every)
+    chosen, notes = top(groups, _sum, every, "row")
+    if len(groups) < len(graph):
+        notes.insert(0, FOLDED)
+    rows: list[list[Cell]] = [
+        [_name(layers), *([] if every else [str(len(layers))]), layers[0].stage or "(none)", Prose(layers[0].rule)]
+        for layers in chosen
+    ]
+    columns = ["<layer", *([] if every else [">no."]), "<stage", "<decided by"]
+    return section("Stage of each layer", table(columns, rows), *notes)
 
 
 def _coverage(graph: LayerGraph) -> list[RenderableType]:
@@ -219,10 +243,6 @@ def _coverage(graph: LayerGraph) -> list[RenderableType]:
 
 def _sum(layers: list[Layer]) -> tuple[int, int]:
     return sum(layer.macs for layer in layers), sum(layer.bytes for layer in layers)
-
-
-def _size(layer: Layer) -> tuple[int, int]:
-    return layer.macs, layer.bytes
 
 
 def _intensity(macs: int, moved: int) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from mmworkload.reporting.tables.common import top
+from mmworkload.reporting.tables.common import FOLDED, common_name, folded, top
 from mmworkload.reporting.tables.concurrency import concurrency_tables
 from mmworkload.reporting.terminal import Cell, Name, bullets, section, table
 from mmworkload.reporting.units import plural, share, si, times
@@ -21,6 +22,7 @@ def simulate_tables(simulation: Simulation, *, all_layers: bool = False) -> list
     return [
         section(f"{simulation.model} on {simulation.arch}", *_totals(simulation)),
         _stages(simulation),
+        *_phases(simulation),
         *concurrency_tables(simulation.concurrency),
         _layers(simulation, all_layers),
         section("What to mind", bullets(_caveats(simulation))),
@@ -86,25 +88,67 @@ def _stages(simulation: Simulation) -> RenderableType:
     return section("Stages", table(columns, rows))
 
 
-def _layers(simulation: Simulation, every: bool) -> RenderableType:
-    chosen, notes = top(simulation.layers, lambda row: row.latency_s * row.weight, every)
-    total = simulation.serial_latency_s
-    several = len({row.part for row in simulation.layers}) > 1
-
-    def row(item: LayerResult) -> list[Cell]:
-        seconds = item.latency_s * item.weight
-        return [
-            Name(f"{item.part}: {item.layer}" if several else item.layer),
+def _phases(simulation: Simulation) -> list[RenderableType]:
+    """What each part of a workload of several takes, all its runs together."""
+    phases = simulation.phases()
+    if len(phases) == 1:
+        return []
+    runs: dict[str, dict[str, float]] = {}
+    for row in simulation.layers:
+        runs.setdefault(row.phase, {})[row.part] = row.weight
+    rows: list[list[Cell]] = [
+        [
+            Name(phase),
+            f"{sum(runs[phase].values()):.4g}",
+            str(item.layers),
             si(item.macs),
-            si(seconds, "s"),
-            share(seconds / total if total else None),
+            si(item.latency_s, "s"),
+            share(item.share),
             si(item.energy_j, "J"),
-            share(item.utilization),
-            item.bound,
+            si(item.dram_bytes, "B"),
+        ]
+        for phase, item in phases.items()
+    ]
+    columns = ["<phase", ">runs", ">layers", ">MACs", ">latency", ">share", ">energy", ">DRAM"]
+    return [section("Phases", table(columns, rows))]
+
+
+def _layers(simulation: Simulation, every: bool) -> RenderableType:
+    """Each layer over all its runs, repeated ones folded; or every layer."""
+    layers = list(simulation.by_layer().values())
+    groups = folded(layers, lambda rows: rows[0].layer, lambda rows: tuple(map(_same, rows)), every)
+    totals = [simulation.totals_of(row for rows in group for row in rows) for group in groups]
+    several = len(simulation.phases()) > 1
+    chosen, notes = top(list(zip(groups, totals, strict=True)), lambda item: item[1].latency_s, every, "row")
+    if len(groups) < len(layers):
+        notes.insert(0, FOLDED)
+
+    # On a GPU there is no energy, and names have the room.
+    energy = any(row.energy_j is not None for row in simulation.layers)
+
+    def row(group: list[list[LayerResult]], total: Totals) -> list[Cell]:
+        name, first = common_name([rows[0].layer for rows in group]), group[0][0]
+        return [
+            Name(f"{first.phase}: {name}" if several else name),
+            *([] if every else [str(len(group))]),
+            si(total.macs),
+            si(total.latency_s, "s"),
+            share(total.share),
+            *([si(total.energy_j, "J")] if energy else []),
+            si(total.dram_bytes, "B"),
+            share(simulation.busy(row for rows in group for row in rows)),
+            first.bound,
         ]
 
-    columns = ["<layer", ">MACs", ">latency", ">share", ">energy", ">array", "<bound"]
-    return section("Layers", table(columns, [row(item) for item in chosen]), *notes)
+    columns = ["<layer", *([] if every else [">no."]), ">MACs", ">latency", ">share"]
+    columns += [*([">energy"] if energy else []), ">DRAM", ">array", "<bound"]
+    return section("Layers", table(columns, [row(*item) for item in chosen], tight=True), *notes)
+
+
+def _same(row: LayerResult) -> Hashable:
+    """What is equal for layers that do the same work on the same machine."""
+    costs = (row.macs, row.outer_macs, row.cycles, row.dram_bytes, row.energy_j, row.bound)
+    return row.part, row.weight, row.stage, row.op, row.problems, row.arch, row.simulator, costs
 
 
 def _caveats(simulation: Simulation) -> list[str]:
@@ -121,9 +165,6 @@ def _caveats(simulation: Simulation) -> list[str]:
     lines += [f"energies are {text}" for text in dict.fromkeys(row.energy_basis for row in simulation.layers) if text]
     if simulation.floored:
         lines.append(f"{plural(simulation.floored, 'layer')} raised to a physical bound, which the simulator undercut")
-    notes: dict[str, int] = {}
-    for row in simulation.layers:
-        if row.note:
-            notes[row.note] = notes.get(row.note, 0) + 1
+    notes = Counter(note for rows in simulation.by_layer().values() for note in {row.note for row in rows} if note)
     lines += [f"{plural(count, 'layer')}: {note}" for note, count in notes.items()]
     return [*lines, *(f"assumed: {text}" for text in simulation.assumptions)]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from mmworkload.reporting.summary import accuracies, caveats, sentences, verdicts
-from mmworkload.reporting.tables.common import NO_MODALITY, top
+from mmworkload.reporting.tables.common import FOLDED, NO_MODALITY, common_name, folded, top
 from mmworkload.reporting.terminal import Cell, Name, bullets, paired_bar, section, table
 from mmworkload.reporting.units import coefficient, plural, share, si, times
+from mmworkload.validating.result import Sides
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mmworkload.validating.goals import Goal
     from mmworkload.validating.report import Study
-    from mmworkload.validating.result import GroupRow, LayerRow, Sides, Validation
+    from mmworkload.validating.result import GroupRow, LayerRow, Validation
 
 _SIDES = (">measured", ">share", ">simulated", ">share", ">ratio")
 
@@ -201,11 +202,32 @@ def _groups(title: str, column: str, groups: Sequence[GroupRow]) -> RenderableTy
 
 
 def _layers(v: Validation, every: bool) -> RenderableType:
-    chosen, notes = top(v.layers, lambda row: row.sides.larger_share, every)
-    rows: list[list[Cell]] = [[Name(row.layer), *_cells(row.sides), _marks(row)] for row in chosen]
-    used = {mark for row in chosen for mark in _marks(row)}
+    """Each layer over all its runs, repeated ones folded; or every layer."""
+    layers: dict[tuple[str, str], list[LayerRow]] = {}
+    for row in v.layers:
+        layers.setdefault((row.phase, row.layer), []).append(row)
+    groups = folded(list(layers.values()), lambda rows: rows[0].layer, lambda rows: tuple(map(_same, rows)), every)
+    sides = [Sides.sum(row.sides for rows in group for row in rows) for group in groups]
+    chosen, notes = top(list(zip(groups, sides, strict=True)), lambda item: item[1].larger_share, every, "row")
+    if len(groups) < len(layers):
+        notes.insert(0, FOLDED)
+
+    def cells(group: list[list[LayerRow]], total: Sides) -> list[Cell]:
+        first, name = group[0][0], common_name([rows[0].layer for rows in group])
+        count = [] if every else [str(len(group))]
+        return [Name(f"{first.phase}: {name}" if first.phase else name), *count, *_cells(total), _marks(first)]
+
+    used = {mark for group, _ in chosen for mark in _marks(group[0][0])}
     notes += [text for mark, text in _LEGEND.items() if mark in used]
-    return section("Layers", table(["<layer", *_SIDES, "<"], rows), *notes)
+    columns = ["<layer", *([] if every else [">no."]), *_SIDES, "<"]
+    return section("Layers", table(columns, [cells(*item) for item in chosen]), *notes)
+
+
+def _same(row: LayerRow) -> Hashable:
+    """What is equal for layers that do the same work."""
+    gaps = (row.sides.measured_s is None, row.sides.simulated_s is None)
+    costs = (row.macs, row.bytes, row.bound, _marks(row))
+    return row.part, row.stage, row.op, row.category, row.simulator, gaps, costs
 
 
 _LEGEND = {
