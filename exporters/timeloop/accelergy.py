@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from mmworkload.exporters.timeloop.simulator import PYTHON_VARIABLE
 from mmworkload.exporters.timeloop.yaml_text import mapping
 from mmworkload.files import write_atomic
 from mmworkload.printing import tell
+from mmworkload.processes import end
 from mmworkload.simulating.cache import default_root
 from mmworkload.temporary import temporary_folder
 
@@ -166,9 +166,7 @@ def _start(command: list[str], folder: Path) -> None:
         except subprocess.TimeoutExpired:
             raise SimulationError(f"Accelergy did not end within {LIMIT_S:g} s and was killed") from None
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            end(process)
     if process.returncode:
         raise SimulationError(f"Accelergy failed (exit code {process.returncode}): {_reason(folder / 'log.txt')}")
 

@@ -20,7 +20,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import uuid
@@ -32,6 +31,7 @@ from typing import Protocol
 
 from mmworkload.errors import SimulationError
 from mmworkload.exporters.timeloop import run
+from mmworkload.processes import ENDS_BY_ITSELF, end
 
 PYTHON_VARIABLE = "MMWORKLOAD_TIMELOOP_PYTHON"
 MAP, ESTIMATE = "--child", "--estimate"
@@ -211,9 +211,7 @@ class Docker:
         command += ["--volume", f"{directory}:{_MOUNT}", "--workdir", _MOUNT, "--entrypoint", "timeout", self._wanted()]
         with _watched(docker, container):
             command += _inside(mode, directory, files, limit_s)
-            if _run(command, directory, dict(os.environ), limit_s=_own_limit(mode, limit_s)):
-                # Perhaps only the client ended.
-                _kill(docker, container)
+            _run(command, directory, dict(os.environ), limit_s=_own_limit(mode, limit_s))
 
     def _wanted(self) -> str:
         architecture = "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "amd64"
@@ -307,11 +305,10 @@ def _run(
         except subprocess.TimeoutExpired:
             raise SimulationError(f"no answer within {limit_s:g} s") from None
         finally:
-            if process.poll() is None:
-                if limit_s is None:
-                    process.kill()
-                else:
-                    os.killpg(process.pid, signal.SIGKILL)
+            if limit_s is not None:
+                end(process)
+            elif process.poll() is None:
+                process.kill()
                 process.wait()
 
 
@@ -322,16 +319,17 @@ def _inside(mode: str, directory: Path, files: Sequence[str], limit_s: float) ->
     return ["-s", "KILL", str(math.ceil(limit_s) + _GUARD_S), "python3", *script]
 
 
-def _kill(docker: str, container: str) -> None:
-    """Ends a container, when there still is one."""
-    subprocess.run([docker, "kill", container], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+def _end(docker: str, container: str) -> None:
+    """Ends and removes a container, when there still is one."""
+    subprocess.run([docker, "rm", "--force", container], stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 @contextmanager
 def _watched(docker: str, container: str) -> Iterator[None]:
-    """Ends ``container`` when the block is left by an error, or when this process dies in it."""
+    """Ends ``container`` when the block is left, for its client may end before it, well or badly; and when this process
+    dies in the block."""
     watchdog = subprocess.Popen(
-        ["sh", "-c", _WATCHDOG, "watchdog", docker, container],
+        ["sh", "-c", _WATCHDOG, ENDS_BY_ITSELF, docker, container],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -340,10 +338,8 @@ def _watched(docker: str, container: str) -> Iterator[None]:
     )
     try:
         yield
-    except BaseException:
-        _kill(docker, container)
-        raise
     finally:
+        _end(docker, container)
         assert watchdog.stdin is not None
         with suppress(OSError):
             watchdog.stdin.write(b"done\n")

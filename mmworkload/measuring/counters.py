@@ -16,7 +16,6 @@ import math
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ from mmworkload.errors import FormatError, MmworkloadError, UnavailableError
 from mmworkload.measuring.attribution import NODE
 from mmworkload.measuring.counted_pass import ANSWER
 from mmworkload.measuring.counter_metrics import COLUMNS, columns_of, wanted
+from mmworkload.processes import end
 from mmworkload.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -224,10 +224,8 @@ def _run(command: Sequence[str], limit_s: float, output: Path) -> tuple[int | No
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = process.wait(max(0.0, limit_s))
         finally:
-            # What ncu started is in its group, and may outlive it.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            # What ncu started may outlive it.
+            end(process)
     return code, output.read_text(errors="replace")
 
 

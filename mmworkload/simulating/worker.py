@@ -1,9 +1,11 @@
 """The process in which simulators run: ``python -m mmworkload.simulating.worker LIFELINE FOLDER LOG``.
 
 It splits in two. The *guardian* does nothing but wait; the *worker* leads a process group of its own, reads jobs from
-stdin and writes answers to stdout, one JSON object a line. When the lifeline (a pipe from the parent) ends, whatever
-the parent died of, or when the worker ends, the guardian kills the worker's whole group, so that no tool that the
-worker started survives it. The worker could not do this for itself: a tool's C code may hold it for minutes.
+stdin and writes answers to stdout, one JSON object a line, each with the number of its job. When the lifeline (a pipe
+from the parent) ends, whatever the parent died of, or when the worker ends, the guardian kills the worker's whole group
+and, on Linux, all that ever came from it: processes whose parent died are handed to the guardian, also those that left
+the group. So no tool that the worker started survives it. The worker could not do this for itself: a tool's C code may
+hold it for minutes.
 """
 
 from __future__ import annotations
@@ -23,10 +25,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmworkload.processes import descendants
+
 DISMISS = b"q"
 """Written on the lifeline when the parent itself wants the worker gone (and removes the files)."""
 
-_PR_SET_PDEATHSIG = 1
+# Of Linux's prctl.
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_END_LIMIT_S = 5.0
 _PARENTS_WORD_MS = 2000
 
 
@@ -45,7 +51,8 @@ def _guard(lifeline: int, folder: Path, log: Path) -> None:
     # The wake-up pipe is what counts; a signal without a handler would not be written to it.
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    _signal_at_parents_death(signal.SIGTERM)
+    _control(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _control(_PR_SET_CHILD_SUBREAPER, 1)
     worker = os.fork()
     if worker == 0:
         signal.set_wakeup_fd(-1)
@@ -54,7 +61,7 @@ def _guard(lifeline: int, folder: Path, log: Path) -> None:
         for handle in (wake, waker, lifeline):
             os.close(handle)
         os.setpgid(0, 0)
-        _signal_at_parents_death(signal.SIGKILL)
+        _control(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != guardian:
             os._exit(1)
         return
@@ -67,10 +74,15 @@ def _guard(lifeline: int, folder: Path, log: Path) -> None:
     events = select.poll()
     events.register(lifeline, select.POLLIN)
     events.register(wake, select.POLLIN)
-    events.poll()
+    while True:
+        ready = {handle for handle, _ in events.poll()}
+        # Children end that the worker left behind, too.
+        if lifeline in ready or signal.SIGTERM in os.read(wake, 1 << 12) or _has_ended(worker):
+            break
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(worker, signal.SIGKILL)
     _, status = os.waitpid(worker, 0)
+    _end_descendants()
     _remove(folder)
     # A parent that lives says so on the lifeline, here at once or when it sees that the worker is gone. One that dies
     # ends the lifeline, but perhaps only after its death was signalled to us: its threads do not all die together.
@@ -92,12 +104,38 @@ def _remove(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def _signal_at_parents_death(number: int) -> None:
-    """Linux: the kernel sends ``number`` when the parent dies. Elsewhere the lifeline alone has to do."""
+def _has_ended(worker: int) -> bool:
+    """Whether the worker has, which stays to be waited for: until then nobody else gets the number of its group. Other
+    children are waited for here."""
+    if not hasattr(os, "waitid"):  # macOS, where there are no others
+        return True
+    while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+        if ended.si_pid == worker:
+            return True
+        os.waitpid(ended.si_pid, 0)
+    return False
+
+
+def _end_descendants() -> None:
+    """Kills what the worker left; again and again, since what is being killed may have started more."""
+    deadline = time.monotonic() + _END_LIMIT_S
+    while (left := list(descendants(os.getpid()))) and time.monotonic() < deadline:
+        for pid in left:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.01)
+
+
+def _control(option: int, value: int) -> None:
+    """Linux: a signal when the parent dies, or the orphans among our descendants as children. Elsewhere the lifeline
+    and the group alone have to do."""
     with suppress(ImportError, OSError, AttributeError):
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def _serve(folder: Path) -> None:
@@ -115,7 +153,8 @@ def _serve(folder: Path) -> None:
     _reply(replies.write, replies.flush, {"ready": os.getpid()})
     for line in requests:
         request = json.loads(line)
-        _reply(replies.write, replies.flush, _answer(known, request["job"], folder))
+        answer = _answer(known, request["job"], folder)
+        _reply(replies.write, replies.flush, {"number": request["number"], **answer})
 
 
 def _reply(write: Callable[[str], object], flush: Callable[[], object], content: dict[str, Any]) -> None:

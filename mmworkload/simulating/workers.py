@@ -32,6 +32,8 @@ from mmworkload.temporary import temporary_folder
 
 _START_LIMIT_S = 120.0
 _CLOSE_LIMIT_S = 10.0
+# An answer is some kilobytes.
+_LONGEST_REPLY = 1 << 26
 # One worker is one core's share: the libraries that a tool loads start no threads of their own.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "BLIS_NUM_THREADS")
 
@@ -131,6 +133,7 @@ class _Worker:
         self._pending = b""
         self._pid: int | None = None
         self._answered = False
+        self._number = 0
         folder = Path(tempfile.mkdtemp(prefix=f"worker-{number}-", dir=root))
         self._log = root / f"{folder.name}.log"
         lifeline, self._lifeline = os.pipe()
@@ -168,27 +171,24 @@ class _Worker:
         finally:
             os.close(lifeline)
         try:
-            reply = self._read(_START_LIMIT_S)
+            self._pid = self._ready()
         except BaseException:
             self.close()
             raise
-        if reply is None:
-            self.close()
-            raise SimulationError(f"a worker process does not start: {self._log_tail()}")
-        self._pid = reply["ready"]
 
     def run(self, job: Job) -> Estimate | Failure | None:
         """The answer to one job; afterwards :attr:`alive` says whether the worker can take another.
 
         None when the worker had ended before, between two jobs: another worker has to take this one.
         """
-        request = json.dumps({"job": asdict(job)}) + "\n"
+        self._number += 1
+        request = json.dumps({"number": self._number, "job": asdict(job)}) + "\n"
         try:
             os.truncate(self._log, 0)
             assert self._process.stdin is not None
             self._process.stdin.write(request.encode())
             self._process.stdin.flush()
-            reply = self._read(job.limit_s)
+            line = self._read(job.limit_s)
         except TimeoutError:
             self.close()
             return Failure(TIMEOUT, f"no answer within {job.limit_s:g} s", job.limit_s)
@@ -196,12 +196,17 @@ class _Worker:
             fresh = not self._answered
             code = self.close()
             return Failure(CRASH, f"the worker ended at once ({_ending(code)})", job.limit_s) if fresh else None
-        if reply is None:
+        if line is None:
             code = self.close()
             return Failure(CRASH, f"the worker ended ({_ending(code)}): {self._log_tail()}", job.limit_s)
         self._answered = True
+        reply = _parsed(line)
+        if reply.get("number") != self._number or not {"error", "estimate"} & set(reply):
+            # Something else wrote into the pipe, and what comes next may be the answer to this job.
+            self.close()
+            return Failure(CRASH, f"the worker wrote what is no answer: {line[:80]!r}", job.limit_s)
         if "error" in reply:
-            return Failure(ERROR, reply["error"], job.limit_s)
+            return Failure(ERROR, str(reply["error"]), job.limit_s)
         try:
             return Estimate.from_dict(reply["estimate"])
         except FormatError as error:
@@ -227,15 +232,27 @@ class _Worker:
             self._process.kill()
             return None
 
-    def _read(self, limit_s: float) -> dict[str, Any] | None:
-        """The next reply, None when the worker has ended. Raises TimeoutError, or _StoppedError when the pool ends."""
+    def _ready(self) -> int:
+        """The worker's own process, once it serves. What an installation prints when Python starts is passed over."""
+        deadline = time.monotonic() + _START_LIMIT_S
+        try:
+            while (line := self._read(deadline - time.monotonic())) is not None:
+                pid = _parsed(line).get("ready")
+                if isinstance(pid, int):
+                    return pid
+        except TimeoutError:
+            pass
+        raise SimulationError(f"a worker process does not start: {self._log_tail()}")
+
+    def _read(self, limit_s: float) -> bytes | None:
+        """The next line, None when the worker has ended. Raises TimeoutError, or _StoppedError when the pool ends."""
         assert self._process.stdout is not None
         handle = self._process.stdout.fileno()
         events = select.poll()
         events.register(handle, select.POLLIN)
         events.register(self._stopped, select.POLLIN)
         deadline = time.monotonic() + limit_s
-        while b"\n" not in self._pending:
+        while b"\n" not in self._pending and len(self._pending) < _LONGEST_REPLY:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise TimeoutError
@@ -250,9 +267,8 @@ class _Worker:
                 self._pending += received
             elif self._process.poll() is not None:
                 return None
-        line, self._pending = self._pending.split(b"\n", 1)
-        reply: dict[str, Any] = json.loads(line)
-        return reply
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line
 
     def _log_tail(self) -> str:
         try:
@@ -265,6 +281,15 @@ class _Worker:
         fatal = text.rfind("Fatal Python error")
         lines = [line.strip() for line in text[max(fatal, 0) :].splitlines() if line.strip()]
         return " | ".join(lines[-6:] if fatal < 0 else lines[:6])[:1000] or "it left no message"
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """A reply; empty when it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _ending(code: int | None) -> str:

@@ -202,10 +202,11 @@ def test_a_job_runs_in_a_container_that_sees_its_directory_alone(
 
     assert (estimate.cycles, estimate.version) == (12096, "image sha256:abababababab")
     assert (job.options["runner"], job.options["image"]) == ("docker", IMAGE_ID)
-    inspect, run = calls(tmp_path, "docker")
+    inspect, run, remove = calls(tmp_path, "docker")
     assert inspect[:2] == ["image", "inspect"]
     assert run[:8] == ["run", "--rm", "--init", "--pull", "never", "--network", "none", "--name"]
     assert run[8].startswith("mmworkload-")
+    assert remove == ["rm", "--force", run[8]]
     after = run[run.index("--volume") :]
     assert after[:2] == ["--volume", f"{directory}:/job"]
     assert run.count("--volume") == 1
@@ -250,7 +251,9 @@ def test_at_the_limit_the_container_is_killed_too(
     assert result.kind == TIMEOUT
     pid = running_container(tmp_path)
     assert wait_until(lambda: gone(pid))
-    assert ["kill", next((tmp_path / "containers").iterdir()).name] in calls(tmp_path, "docker")
+    # The daemon's processes are none of ours: it is asked to kill them.
+    name = next((tmp_path / "containers").iterdir()).name
+    assert wait_until(lambda: ["kill", name] in calls(tmp_path, "docker"))
 
 
 def test_a_worker_that_is_killed_takes_its_container_with_it(
@@ -286,8 +289,22 @@ def test_the_second_guard_ends_a_container_that_nobody_watches(
 
     assert time.monotonic() - start < 20
     assert wait_until(lambda: gone(running_container(tmp_path)))
-    # A client that ends badly may have left its container, which is ended in any case.
-    assert [call[0] for call in calls(tmp_path, "docker")] == ["run", "kill"]
+    assert [call[0] for call in calls(tmp_path, "docker")] == ["run", "rm"]
+
+
+def test_a_container_ends_when_its_client_ends_well_before_it(
+    tools: Callable[..., Path], tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools("docker")
+    monkeypatch.setenv("STAND_IN", "sleep")
+    monkeypatch.setenv("STAND_IN_CLIENT", "leaves")
+    (directory / "output").mkdir()
+
+    runners.Docker(IMAGE_ID).call(runners.MAP, directory, [], 60)
+
+    (state,) = (tmp_path / "containers").iterdir()
+    assert wait_until(lambda: gone(int(state.read_text())))
+    assert ["rm", "--force", state.name] in calls(tmp_path, "docker")
 
 
 # --- apptainer -------------------------------------------------------------------------------------------------------

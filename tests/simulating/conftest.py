@@ -58,6 +58,29 @@ class Fake:
             child = subprocess.Popen(["sleep", "1000"])
             Path(job.options["pids"]).write_text(f"{os.getpid()} {child.pid}")
             time.sleep(1000)
+        if do == "leave":
+            # One in a session of its own, and one that is nobody's child any more.
+            script = "echo $$ >> $1; exec sleep 1000"
+            subprocess.Popen(["sh", "-c", script, "sh", job.options["pids"]], start_new_session=True)
+            if os.fork() == 0:
+                subprocess.Popen(["sh", "-c", script, "sh", job.options["pids"]], start_new_session=True)
+                os._exit(0)
+            os.wait()
+            while len(Path(job.options["pids"]).read_text().split() if Path(job.options["pids"]).exists() else ()) < 2:
+                time.sleep(0.01)
+            if "then" not in job.options:
+                time.sleep(1000)
+        if do == "orphan":
+            # It ends while the job goes on.
+            subprocess.run(["sh", "-c", "sleep 0.05 & sleep 0.05 &"], check=True)
+            time.sleep(0.3)
+        if do == "garbage":
+            for name in os.listdir("/proc/self/fd"):
+                try:
+                    if os.readlink(f"/proc/self/fd/{name}").startswith("pipe:"):
+                        os.write(int(name), job.options["text"].encode("latin-1"))
+                except OSError:
+                    pass
         if do == "exit":
             print("about to leave", file=sys.stderr)
             os._exit(3)

@@ -53,13 +53,11 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], limit_s: float = 15.0) -> bool:
+def wait_until(condition: Callable[[], bool], limit_s: float = 30.0) -> None:
     deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {limit_s:g} s"
         time.sleep(0.02)
-    return False
 
 
 def using(folder: Path) -> list[int]:
@@ -110,7 +108,71 @@ def test_the_limit_kills_what_the_tool_started(tmp_path: Path) -> None:
 
     assert isinstance(late, Failure)
     worker, grandchild = map(int, pids.read_text().split())
-    assert wait_until(lambda: not alive(worker) and not alive(grandchild), 2.0)
+    wait_until(lambda: not alive(worker) and not alive(grandchild))
+
+
+@pytest.mark.parametrize("options", [{}, {"then": "answers"}], ids=["late", "answered"])
+def test_nothing_that_left_the_group_survives_the_worker(
+    tmp_path: Path, temporary: Path, options: dict[str, str]
+) -> None:
+    pids = tmp_path / "pids"
+
+    (found,) = run([job("leave", limit_s=30.0 if options else 5.0, pids=str(pids), **options)])
+
+    assert isinstance(found, Estimate if options else Failure)
+    left = [int(pid) for pid in pids.read_text().split()]
+    assert len(left) == 2
+    assert not any(alive(pid) for pid in left)
+    assert list(temporary.iterdir()) == []
+
+
+def test_children_that_a_tool_forgets_may_end_before_its_job() -> None:
+    found = run([job("orphan", cycles="5"), job("orphan", cycles="6")], workers=1)
+
+    assert [item.cycles for item in found if isinstance(item, Estimate)] == [5, 6]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "garbage\n",
+        "\xff\x00\n",
+        "5\n",
+        "[" * 9000 + "\n",
+        '{"error": "of another job"}\n',
+        '{"number": 1}\n',
+        "no end ",
+    ],
+)
+def test_garbage_in_a_workers_pipe_costs_its_job_only(text: str) -> None:
+    broken, *others = run([job("garbage", text=text), job("answer", cycles="5"), job("answer", cycles="6")], workers=1)
+
+    assert isinstance(broken, Failure)
+    assert broken.kind == CRASH
+    assert [item.cycles for item in others if isinstance(item, Estimate)] == [5, 6]
+
+
+def test_a_pipe_full_of_garbage_without_an_end_costs_its_job_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmworkload.simulating.workers._LONGEST_REPLY", 1 << 12)
+
+    broken, other = run([job("garbage", text="x" * 9000), job("answer")], workers=1)
+
+    assert isinstance(broken, Failure)
+    assert isinstance(other, Estimate)
+
+
+def test_what_an_installation_prints_when_python_starts_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "printing"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("print('welcome', flush=True)\n")
+    monkeypatch.syspath_prepend(str(site))
+
+    (found,) = run([job("answer", cycles="7")])
+
+    assert isinstance(found, Estimate)
+    assert found.cycles == 7
 
 
 @pytest.mark.parametrize(
@@ -183,7 +245,7 @@ def test_a_worker_that_was_killed_between_jobs_does_not_fail_the_next_one(tmp_pa
         assert isinstance(worker.run(job("answer")), Estimate)
         assert worker._pid is not None
         os.kill(worker._pid, signal.SIGKILL)
-        assert wait_until(lambda: worker._process.poll() is not None, 10.0)
+        wait_until(lambda: worker._process.poll() is not None)
 
         assert worker.run(job("answer")) is None
         assert not worker.alive
@@ -198,11 +260,11 @@ def test_leaving_the_pool_early_ends_the_workers(tmp_path: Path, temporary: Path
     with WorkerPool(2) as pool:
         answers = pool.run([job("fork", pids=str(pids)), job("answer")])
         assert next(answers)[0] == 1
-        assert wait_until(pids.exists)
-        assert wait_until(lambda: len(pids.read_text().split()) == 2)
+        wait_until(pids.exists)
+        wait_until(lambda: len(pids.read_text().split()) == 2)
 
     worker, grandchild = map(int, pids.read_text().split())
-    assert wait_until(lambda: not alive(worker) and not alive(grandchild), 2.0)
+    wait_until(lambda: not alive(worker) and not alive(grandchild))
     assert list(temporary.iterdir()) == []
     assert using(temporary) == []
 
@@ -231,10 +293,10 @@ def parent_with_workers(tmp_path: Path, site: Path) -> Iterator[tuple[subprocess
     environment = {**os.environ, "PYTHONPATH": str(site)}
     with subprocess.Popen([sys.executable, "-c", PARENT, str(pids)], env=environment, stderr=subprocess.PIPE) as parent:
         try:
-            assert wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+            wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
             # Two guardians, two workers, one tool.
             temporary = Path(os.environ["TMPDIR"])
-            assert wait_until(lambda: len(using(temporary)) == 5)
+            wait_until(lambda: len(using(temporary)) == 5)
             yield parent, using(temporary)
         finally:
             parent.kill()
@@ -248,8 +310,8 @@ def test_when_the_parent_dies_nothing_stays(
         parent.send_signal(number)
         parent.wait()
 
-        assert wait_until(lambda: not any(alive(pid) for pid in processes), 3.0)
-        assert wait_until(lambda: list(temporary.iterdir()) == [], 3.0)
+        wait_until(lambda: not any(alive(pid) for pid in processes))
+        wait_until(lambda: list(temporary.iterdir()) == [])
 
 
 def test_ctrl_c_ends_everything(tmp_path: Path, temporary: Path, fake_simulator: Path) -> None:
