@@ -52,8 +52,11 @@ test: $(VENV)/.installed-test
 test-all: $(VENV)/.installed-test
 	$(PYTEST)
 
-demo-newest test-newest:
-	$(MAKE) $(@:-newest=) NEWEST=yes
+demo-newest:
+	$(MAKE) demo NEWEST=yes
+
+test-newest:
+	$(MAKE) test NEWEST=yes
 
 # `make -k check` goes on after a complaint.
 check: lint types test-fast
