@@ -18,6 +18,11 @@ def visible(text: str) -> str:
     )
 
 
+def visible_lines(text: str) -> str:
+    """As :func:`visible`, with the lines of ``text`` kept."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def one_line(text: str) -> str:
     """``text`` on one line: white space becomes single blanks, all else as in :func:`visible`."""
     return visible(" ".join(text.split()))

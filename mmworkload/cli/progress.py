@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mmworkload.visible import visible
+
 EVERY_S = 30.0
 """Seconds between two lines of a log."""
 
@@ -28,6 +30,7 @@ def log(line: Callable[..., str]) -> Callable[..., None]:
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Yields ``progress(done, total)``; the bar of a terminal disappears at the end."""
+    title = visible(title)
     if not sys.stderr.isatty():
         yield log(lambda done, total: f"{title}: {done:,} of {total:,}")
         return
@@ -35,7 +38,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

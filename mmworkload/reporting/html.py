@@ -21,6 +21,7 @@ from mmworkload.reporting.summary import (
     simulated_bound,
     verdicts,
 )
+from mmworkload.reporting.templates import environment
 from mmworkload.reporting.units import coefficient, plural, share, si, times
 from mmworkload.validating.device import operations
 from mmworkload.validating.lanes import lanes, modalities
@@ -78,15 +79,14 @@ def write_study(study: Study, path: str | Path) -> None:
 def render(study: Study) -> str:
     """The report as text. Raises UnavailableError when jinja2 or matplotlib is missing."""
     _require("jinja2", "matplotlib")
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    environment.filters.update(
+    pages = environment()
+    pages.filters.update(
         seconds=lambda value: si(value, "s"), si=si, share=share, times=times, coefficient=coefficient, goal=_goal
     )
     package = files("mmworkload.reporting")
-    template = environment.from_string(package.joinpath("report.html").read_text(encoding="utf-8"))
+    template = pages.from_string(package.joinpath("report.html").read_text(encoding="utf-8"))
     workloads = _workloads(study)
     names = list(dict.fromkeys(item.first.validation.model for item in workloads))
     archs = list(dict.fromkeys(item.validation.arch for item in study.reports))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.reporting.svg import GRID, INK, MEASURED, MUTED, SIMULATED, STAGES, SURFACE, inline, style
-from mmworkload.reporting.terminal import middle
+from mmworkload.reporting.shortening import middle
+from mmworkload.reporting.svg import GRID, INK, MEASURED, MUTED, SIMULATED, STAGES, SURFACE, escaped, inline, style
 from mmworkload.reporting.units import coefficient, share, si
 
 if TYPE_CHECKING:
@@ -200,7 +199,7 @@ def _tips(svg: str, name: str, stages: Sequence[str], tips: Sequence[tuple[str, 
         group = group.replace(shape, f"{name}-m{index}")
         group = re.sub(
             r"\s*<use ([^>]*?)\s*/>",
-            lambda found, texts=texts: f"<use {_short(found[1])}><title>{html.escape(next(texts))}</title></use>",  # type: ignore[misc]
+            lambda found, texts=texts: f"<use {_short(found[1])}><title>{escaped(next(texts))}</title></use>",  # type: ignore[misc]
             group,
         )
         svg = svg[:start] + group + svg[stop:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from mmworkload.files import write_atomic
 from mmworkload.reporting.stage_graph import Node, StageGraph, stage_graph
 from mmworkload.reporting.stage_layout import BAR, FONT, LINE, SMALL, THINNEST, Box, Text, place
 from mmworkload.reporting.stage_wires import ARROW, Drawing, Wire, draw, number, point
+from mmworkload.reporting.svg import escaped
 from mmworkload.reporting.text_width import shorten, text_width
 from mmworkload.reporting.units import plural, share, si
 
@@ -61,8 +61,8 @@ def render(graph: LayerGraph) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{number(whole[0])}pt" height="{number(whole[1])}pt"'
         f' viewBox="0 0 {point(*whole)}" role="img" font-family="Helvetica, Arial, Liberation Sans, sans-serif">',
-        f"<title>{html.escape(graph.model)}: stages</title>",
-        f"<desc>{html.escape(_spoken(graph))}</desc>",
+        f"<title>{escaped(graph.model)}: stages</title>",
+        f"<desc>{escaped(_spoken(graph))}</desc>",
         f'<rect width="{number(whole[0])}" height="{number(whole[1])}" fill="#ffffff"/>',
         f'<g transform="translate({point(MARGIN, MARGIN)})">',
         _text(Text(shorten(graph.model, width, FONT + 0.5, bold=True), 0, FONT, FONT + 0.5, bold=True)),
@@ -111,7 +111,7 @@ def _body(stages: StageGraph, drawing: Drawing) -> Iterator[str]:
 def _wire(wire: Wire, color: str) -> Iterator[str]:
     yield (
         f'<path d="{wire.path}" fill="none" stroke="{color}" stroke-width="0.9">'
-        f"<title>{html.escape(wire.tooltip)}</title></path>"
+        f"<title>{escaped(wire.tooltip)}</title></path>"
     )
     for x, y, right in wire.heads:
         back = x - ARROW if right else x + ARROW
@@ -155,12 +155,12 @@ def _round_below(value: float) -> int:
 def _text(line: Text) -> str:
     weight = ' font-weight="bold"' if line.bold else ""
     place = f'x="{number(line.x)}" y="{number(line.y)}" font-size="{number(line.size)}" fill="{_INK}"{weight}'
-    return f"<text {place}>{html.escape(line.text)}</text>"
+    return f"<text {place}>{escaped(line.text)}</text>"
 
 
 def _rect(x: float, y: float, width: float, height: float, *, fill: str, stroke: str = "", title: str = "") -> str:
     edge = f' stroke="{stroke}" stroke-width="0.5"' if stroke else ""
-    inside = f"><title>{html.escape(title)}</title></rect>" if title else "/>"
+    inside = f"><title>{escaped(title)}</title></rect>" if title else "/>"
     return (
         f'<rect x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}"'
         f' fill="{fill}"{edge}{inside}'

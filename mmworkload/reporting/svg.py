@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mmworkload.visible import visible, visible_lines
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -63,6 +65,11 @@ def style(name: str) -> Iterator[None]:
         yield
 
 
+def escaped(text: str) -> str:
+    """``text`` for an element of SVG; control characters, which XML does not know, are written out."""
+    return html.escape(visible(text))
+
+
 def inline(figure: Figure, name: str, title: str, tooltips: Mapping[str, str] | None = None) -> str:
     """The ``<svg>`` element of ``figure``. ``title`` is its alternative text; ``tooltips`` are by group id (gid)."""
     stream = io.StringIO()
@@ -71,7 +78,7 @@ def inline(figure: Figure, name: str, title: str, tooltips: Mapping[str, str] | 
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
-    text = text[text.index("<svg") :]
+    text = visible_lines(text[text.index("<svg") :])
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"\s*<!--.*?-->", "", text, flags=re.DOTALL)
     # A style element here would be that of the whole page; the page's own style sheet says the same.
@@ -86,10 +93,10 @@ def inline(figure: Figure, name: str, title: str, tooltips: Mapping[str, str] | 
         text = text.replace(color, f"var({variable})")
     for gid, tip in (tooltips or {}).items():
         opening = f'<g id="{name}-{gid}">'
-        text = text.replace(opening, f"{opening}<title>{html.escape(tip)}</title>")
+        text = text.replace(opening, f"{opening}<title>{escaped(tip)}</title>")
     width, height = figure.get_size_inches() * 72
     head = (
         f'<svg role="img" aria-labelledby="{name}-title" viewBox="0 0 {width:g} {height:g}">'
-        f'<title id="{name}-title">{html.escape(title)}</title>'
+        f'<title id="{name}-title">{escaped(title)}</title>'
     )
     return head + text[text.index(">") + 1 :].strip()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mmworkload.reporting.shortening import middle
 from mmworkload.reporting.svg import GRID, INK, MEASURED, MUTED, SIMULATED, STAGES, SURFACE, inline, style
-from mmworkload.reporting.terminal import middle
 from mmworkload.reporting.units import share, si, times
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import UnavailableError
 from mmworkload.files import write_atomic
+from mmworkload.reporting.templates import environment
 from mmworkload.reporting.units import plural, share, si, times
 from mmworkload.straggler import encoded
 from mmworkload.sweeping.conditions import UNITS, Term
@@ -428,14 +429,13 @@ def render(report: Report) -> str:
         raise UnavailableError(
             f"the HTML report needs {' and '.join(missing)}, not installed: pip install 'mmworkload[report]'"
         )
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    environment.filters.update(share=share, times=times, si=si, named=named)
-    environment.globals["value_text"] = value_text
+    pages = environment()
+    pages.filters.update(share=share, times=times, si=si, named=named)
+    pages.globals["value_text"] = value_text
     package = files("mmworkload.reporting")
-    template = environment.from_string(package.joinpath("sweep_report.html").read_text(encoding="utf-8"))
+    template = pages.from_string(package.joinpath("sweep_report.html").read_text(encoding="utf-8"))
     figures: Sequence[_Figure] = [_Figure(title, Markup(svg), caption) for title, svg, caption in _drawn(report)]
     return template.render(
         report=report,

@@ -1,4 +1,7 @@
-"""Tables on a terminal or in a pipe: aligned, within the width, names shortened in the middle, plain where needed."""
+"""Tables on a terminal or in a pipe: aligned, within the width, names shortened in the middle, plain where needed.
+
+All text passes through :func:`visible` here, so that no name of a file or model steers the terminal.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from mmworkload.printing import put, results
+from mmworkload.reporting.shortening import shortened
 from mmworkload.reporting.units import GAP, TIMES
+from mmworkload.visible import visible
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, OverflowMethod, RenderableType, RenderResult
     from rich.measure import Measurement
+    from rich.text import Text
 
 # What a stream that is not Unicode gets instead, one character for one.
 _PLAIN = str.maketrans({GAP: "-", TIMES: "x", "µ": "u", "…": "~", "█": "#", "▌": "#", "▀": "'", "▄": ".", "²": "2"})
 _NARROW = 80
 _SHORTEST_NAME = 10
-
-
-def middle(text: str, width: int) -> str:
-    """``text`` in at most ``width`` characters: the beginning and the end stay, as they tell names apart."""
-    if len(text) <= width:
-        return text
-    if width < 3:
-        return text[:width]
-    tail = (width - 1) * 3 // 5
-    return f"{text[: width - 1 - tail]}…{text[-tail:]}"
 
 
 def bar(value: float | None, width: int = 10) -> str:
@@ -44,37 +40,54 @@ def paired_bar(above: float | None, below: float | None, width: int = 12) -> str
 
 @dataclass(frozen=True)
 class Name:
-    """A cell that gives way first when the table is wider than the terminal."""
+    """A cell that gives way first when the table is wider than the terminal; shortened, it stays different from the
+    other names in its ``column``."""
 
     text: str
+    column: _Names | None = None
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         from rich.measure import Measurement
 
-        return Measurement(min(len(self.text), _SHORTEST_NAME), len(self.text)).with_maximum(options.max_width)
+        width = len(visible(self.text))
+        return Measurement(min(width, _SHORTEST_NAME), width).with_maximum(options.max_width)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
+        column = self.column or _Names((self.text,))
+        yield _text(column.shown(options.max_width)[self.text], no_wrap=True)
 
-        yield Text(middle(self.text, options.max_width), no_wrap=True)
+
+class _Names:
+    """The names of a column, shortened together."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._by_width: dict[int, dict[str, str]] = {}
+
+    def shown(self, width: int) -> dict[str, str]:
+        if width not in self._by_width:
+            self._by_width[width] = shortened(self._texts, width)
+        return self._by_width[width]
 
 
 @dataclass(frozen=True)
 class Prose:
-    """A cell whose text wraps."""
+    """A cell whose text wraps; ``below`` begins a line of its own."""
 
     text: str
+    below: str = ""
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         from rich.measure import Measurement
 
-        longest = max(map(len, self.text.split()), default=0)
-        return Measurement(min(longest, 2 * _SHORTEST_NAME), len(self.text)).with_maximum(options.max_width)
+        texts = [visible(text) for text in (self.text, self.below)]
+        longest = max(len(word) for text in texts for word in text.split() or [""])
+        return Measurement(min(longest, 2 * _SHORTEST_NAME), max(map(len, texts))).with_maximum(options.max_width)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
-
-        yield Text(self.text, overflow="fold")
+        yield _text(self.text, overflow="fold")
+        if self.below:
+            yield _text(self.below, overflow="fold")
 
 
 @dataclass(frozen=True)
@@ -86,20 +99,18 @@ class Items:
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         from rich.measure import Measurement
 
-        return Measurement(_SHORTEST_NAME, len(", ".join(self.texts))).with_maximum(options.max_width)
+        return Measurement(_SHORTEST_NAME, len(visible(", ".join(self.texts)))).with_maximum(options.max_width)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
-
         line = ""
         for index, text in enumerate(self.texts):
-            part = text + ("," if index + 1 < len(self.texts) else "")
+            part = visible(text) + ("," if index + 1 < len(self.texts) else "")
             if line and len(line) + 1 + len(part) > options.max_width:
-                yield Text(line)
+                yield _text(line)
                 line = part
             else:
                 line = f"{line} {part}" if line else part
-        yield Text(line)
+        yield _text(line)
 
 
 Cell = str | Name | Prose
@@ -111,13 +122,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, tight: bool
     Columns are three characters apart, or two when ``tight`` or when three would take more than 80 columns."""
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
-    least_widths = []
+    least_widths, shared = [], []
     for index, column in enumerate(columns):
         cells = [row[index] for row in rows]
-        widest = max((len(cell) for cell in cells if isinstance(cell, str)), default=0)
-        names = [len(cell.text) for cell in cells if not isinstance(cell, str)]
+        widest = max((len(visible(cell)) for cell in cells if isinstance(cell, str)), default=0)
+        names = [len(visible(cell.text)) for cell in cells if not isinstance(cell, str)]
+        shared.append(_Names([cell.text for cell in cells if isinstance(cell, Name)]))
         least = max(widest, len(column) - 1, min(_SHORTEST_NAME, max(names, default=0)))
         least_widths.append((least, not names))
     needed = sum(least for least, _ in least_widths)
@@ -128,10 +139,23 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, tight: bool
     made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding, header_style="bold")
     for column, (least, fixed) in zip(columns, least_widths, strict=True):
         justify: Literal["left", "right"] = "left" if column[0] == "<" else "right"
-        made.add_column(Text(column[1:]), justify=justify, no_wrap=fixed, min_width=least)
+        made.add_column(_text(column[1:]), justify=justify, no_wrap=fixed, min_width=least)
     for row in rows:
-        made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+        made.add_row(*(_cell(cell, names) for cell, names in zip(row, shared, strict=True)))
     return _AtLeast(made, needed)
+
+
+def _cell(cell: Cell, names: _Names) -> RenderableType:
+    if isinstance(cell, str):
+        return _text(cell)
+    return Name(cell.text, names) if isinstance(cell, Name) else cell
+
+
+def _text(text: str, *, no_wrap: bool | None = None, overflow: OverflowMethod | None = None, style: str = "") -> Text:
+    """``text`` for rich, taken literally and with nothing in it that steers."""
+    from rich.text import Text
+
+    return Text(visible(text), no_wrap=no_wrap, overflow=overflow, style=style)
 
 
 @dataclass(frozen=True)
@@ -148,26 +172,24 @@ class _AtLeast:
 def section(title: str, *parts: RenderableType) -> RenderableType:
     """A heading with what belongs under it; strings are paragraphs and are taken literally."""
     from rich.console import Group
-    from rich.text import Text
 
-    heading = [Text(title, style="bold")] if title else []
-    return Group(*heading, *(Text(part) if isinstance(part, str) else part for part in parts))
+    heading = [_text(title, style="bold")] if title else []
+    return Group(*heading, *(_text(part) if isinstance(part, str) else part for part in parts))
 
 
 def facts(entries: Sequence[tuple[str, str | Items]]) -> RenderableType:
     """Labels, each with a text that wraps beside it; a label that repeats the one before is left out."""
     from rich.table import Table
-    from rich.text import Text
 
     made = Table.grid(padding=(0, 2, 0, 0))
     # Labels keep their width whatever the terminal's.
-    made.add_column(no_wrap=True, min_width=max((len(label) for label, _ in entries), default=0))
+    made.add_column(no_wrap=True, min_width=max((len(visible(label)) for label, _ in entries), default=0))
     made.add_column()
     before = ""
     for label, content in entries:
         made.add_row(
-            "" if label == before else Text(label),
-            Text(content, overflow="fold") if isinstance(content, str) else content,
+            "" if label == before else _text(label),
+            _text(content, overflow="fold") if isinstance(content, str) else content,
         )
         before = label
     return made
@@ -176,11 +198,10 @@ def facts(entries: Sequence[tuple[str, str | Items]]) -> RenderableType:
 def bullets(lines: Iterable[str]) -> RenderableType:
     """A list with hanging indents; the lines are taken literally."""
     from rich.table import Table
-    from rich.text import Text
 
     made = Table.grid(padding=(0, 1, 0, 0))
     for line in lines:
-        made.add_row("-", Text(line))
+        made.add_row("-", _text(line))
     return made
 
 

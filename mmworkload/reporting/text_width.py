@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 
-from mmworkload.reporting.terminal import middle
+from mmworkload.reporting.shortening import middle
 from mmworkload.reporting.units import GAP, TIMES
+from mmworkload.visible import visible
 
 # Thousandths of the font size.
 _WIDTHS = {
@@ -42,7 +43,7 @@ def _unlisted(letter: str) -> int:
 
 def shorten(text: str, width: float, size: float, *, bold: bool = False) -> str:
     """``text``, its middle left out until it is at most ``width`` wide or three characters long."""
-    shown = text
+    shown = text = visible(text)
     count = len(text)
     while text_width(shown, size, bold=bold) > width and count > 3:
         count -= 1

@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from mmworkload.reporting.terminal import Name, bar, bullets, middle, paired_bar, print_out, section, table
+from mmworkload.reporting.shortening import middle
+from mmworkload.reporting.terminal import Items, Name, Prose, bar, bullets, facts, paired_bar, print_out, section, table
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,35 @@ def test_text_is_taken_literally(monkeypatch: pytest.MonkeyPatch) -> None:
     text = printed(monkeypatch, 80, section("[bold]x[/bold]", "[red]y[/]", bullets(["[0] :smile:"])))
 
     assert text == "[bold]x[/bold]\n[red]y[/]\n- [0] :smile:\n"
+
+
+HOSTILE = "m\x1b]0;OWNED\x07\x1b[2J\r\nsecond\u202eline"
+WRITTEN = r"m\x1b]0;OWNED\x07\x1b[2J\r\nsecond\u202eline"
+
+
+def test_no_part_of_a_page_lets_a_name_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = printed(
+        monkeypatch,
+        200,
+        section(HOSTILE, HOSTILE, table(["<layer", "<what"], [[Name(HOSTILE), HOSTILE], [HOSTILE, Prose(HOSTILE)]])),
+        facts([(HOSTILE, HOSTILE), ("inputs", Items([HOSTILE, HOSTILE]))]),
+        bullets([HOSTILE]),
+    )
+
+    assert text.count(WRITTEN) == 11
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
+
+
+def test_a_name_with_a_line_feed_is_one_row_of_the_right_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = printed(monkeypatch, 80, table(["<layer", ">bytes"], [[Name("a\nb"), "1 B"], [Name("c"), "12 B"]]))
+
+    assert lines.splitlines()[2:] == ["a\\nb      1 B", "c        12 B"]
+
+
+def test_names_that_a_table_shortens_stay_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"encoder.layers.{index}.attention.{part}.weight_of_projection" for index in range(12) for part in "qkv"]
+    text = printed(monkeypatch, 30, table(["<layer", ">bytes"], [[Name(name), "12.3 MB"] for name in names]))
+
+    rows = [line.split()[0] for line in text.splitlines()[2:]]
+    assert len(rows) == len(set(rows)) == 36
+    assert max(map(len, text.splitlines())) == 30

@@ -53,7 +53,7 @@ def _family(family: Mapping[str, Any]) -> RenderableType:
                 variant["name"].removeprefix(f"{name}/"),
                 si(variant["macs"]),
                 si(variant["params"]),
-                Prose("\n".join([short_source(variant["source"]), *(["; ".join(marks)] if marks else [])])),
+                Prose(short_source(variant["source"]), below="; ".join(marks)),
             ]
         )
     # The heading of the first column goes before each name in it.
@@ -69,8 +69,8 @@ def _generations(name: str, generations: Sequence[Mapping[str, Any]]) -> list[li
     for item in generations:
         also = ", ".join(alias.removeprefix(f"{name}/") for alias in item["aliases"])
         phases = ", ".join(phase.removeprefix(f"{name}/") for phase in item["phases"])
-        marks = f"\nalso {also}" if also else ""
-        rows.append([item["name"].removeprefix(f"{name}/"), Prose(f"{phases}{marks}")])
+        marks = f"also {also}" if also else ""
+        rows.append([item["name"].removeprefix(f"{name}/"), Prose(phases, below=marks)])
     return rows
 
 
