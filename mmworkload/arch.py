@@ -210,11 +210,11 @@ class Architecture(_Strict):
         return dict.fromkeys(_ROLES, self.dram.word_bits)
 
     @property
-    def area_mm2(self) -> float:
-        """Area of everything on the chip: levels (DRAM apart) and array."""
+    def area_mm2(self) -> float | None:
+        """Area of everything on the chip: levels (DRAM apart) and array; None when no part has one."""
         outer = sum(self.levels[name].area_um2 for name in self.outer_levels[1:])
         inner = sum(self.levels[name].area_um2 for name in self.inner_levels) + self.compute.area_um2
-        return (outer + inner * self.elements) / 1e6
+        return (outer + inner * self.elements) / 1e6 or None
 
     @property
     def key(self) -> str:

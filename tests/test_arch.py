@@ -253,3 +253,12 @@ def test_the_table_in_the_docs_is_that_of_the_specs() -> None:
     page = (ROOT / "docs/architectures.md").read_text()
     written = [line for line in page.splitlines() if line.startswith("| `")]
     assert written == table(), "the rows should be\n" + "\n".join(table())
+
+
+def test_an_area_that_is_not_known_is_none_and_not_zero() -> None:
+    from mmworkload.cli.listing import listing
+
+    areas = {item["name"]: item["area_mm2"] for item in listing("archs")}
+    assert areas["h100"] is None
+    assert areas["eyeriss_like"] == architectures.load("eyeriss_like").area_mm2
+    assert 0 not in areas.values()

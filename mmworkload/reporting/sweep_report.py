@@ -365,10 +365,11 @@ def answers(report: Report) -> list[str]:
     for mixed in report.mixed:
         if mixed.designs > 1:
             gain = mixed.single / mixed.joined
+            joined, single = (value_text("area_mm2", area) for area in (mixed.joined_area_mm2, mixed.single_area_mm2))
             lines.append(
                 f"heterogeneous: each stage where its {mixed.metric} is best takes"
-                f" {plural(mixed.designs, 'accelerator')} and {mixed.joined_area_mm2:.3g} mm², and gains"
-                f" {times(gain)} over the best single design at {mixed.single_area_mm2:.3g} mm² (transfers not charged)"
+                f" {plural(mixed.designs, 'accelerator')} and {joined}, and gains"
+                f" {times(gain)} over the best single design at {single} (transfers not charged)"
             )
         else:
             lines.append(f"heterogeneous: one design is the best for every stage in {mixed.metric}; nothing is gained")

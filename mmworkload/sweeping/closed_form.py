@@ -449,7 +449,7 @@ def _rows(setup: Setup, workloads: Sequence[_Compiled], found: Sequence[tuple[De
         for stage, group in workload.stages.items():
             kinds.append((entry.name, stage, workload.batch, _sums(group, costs, designs, hertz)))
     total = mix(whole, [entry.weight for entry in setup.entries])
-    total["area_mm2"] = _floats(arch.area_mm2 for arch in archs)
+    total["area_mm2"] = _floats(numpy.nan if arch.area_mm2 is None else arch.area_mm2 for arch in archs)
     rows, count = len(kinds) + 1, len(found)
     missing = numpy.full(count, numpy.nan)
 

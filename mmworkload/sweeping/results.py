@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -214,8 +215,8 @@ class Heterogeneous:
     single_design: str
     single: float
     joined: float
-    single_area_mm2: float
-    joined_area_mm2: float
+    single_area_mm2: float | None
+    joined_area_mm2: float | None
 
     @property
     def designs(self) -> int:
@@ -254,9 +255,13 @@ def heterogeneous(results: Results, metric: str) -> Heterogeneous | None:
         single_design=single,
         single=float(whole[single]),
         joined=joined,
-        single_area_mm2=float(area[single]),
-        joined_area_mm2=float(area[list(dict.fromkeys(chosen.values()))].sum()),
+        single_area_mm2=_known(area[single]),
+        joined_area_mm2=_known(area[list(dict.fromkeys(chosen.values()))].sum(skipna=False)),
     )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 def frame(rows: pyarrow.Table, spec: SweepSpec, weights: Mapping[str, float]) -> pandas.DataFrame:

@@ -95,7 +95,7 @@ def succeeded(
     entries: Sequence[Entry],
     simulations: Mapping[str, Simulation],
     batches: Mapping[str, int],
-    area_mm2: float,
+    area_mm2: float | None,
 ) -> Trial:
     """The trial of a design from the simulations of its workloads and their batches."""
     rows: list[dict[str, Any]] = []

@@ -164,6 +164,7 @@ def _estimator(spec: SweepSpec) -> str:
     return "accelergy" if tool is not None and not tool.unavailable() else "law"
 
 
-def area_mm2(arch: Architecture | System) -> float:
-    """Of all architectures together."""
-    return sum(item.area_mm2 for item in System.of(arch).architectures)
+def area_mm2(arch: Architecture | System) -> float | None:
+    """Of all architectures together; None when that of one is not known."""
+    areas = [item.area_mm2 for item in System.of(arch).architectures]
+    return None if None in areas else sum(filter(None, areas))

@@ -424,6 +424,14 @@ def test_list_has_a_table_for_each_kind(lines: Any) -> None:
                 "area_mm2": 1.94,
                 "precision_bits": 8,
             },
+            {
+                "name": "gpu",
+                "description": "a chip whose area nobody says",
+                "elements": 1,
+                "clock_mhz": 1.0,
+                "area_mm2": None,
+                "precision_bits": 32,
+            },
         ],
         "exporters": [{"name": "tool", "description": "what it takes " * 12}],
         "simulators": [
@@ -436,6 +444,7 @@ def test_list_has_a_table_for_each_kind(lines: Any) -> None:
     assert max(map(len, printed)) <= 80
     assert row(printed, "four") == ["four", GAP, GAP, "nobody"]
     assert row(printed, "chip") == ["chip", "168", "8", "200", "MHz", "1.9", "mm²"]
+    assert row(printed, "gpu") == ["gpu", "1", "32", "1", "MHz", GAP]
     assert "chip  a chip" in printed
     assert " ".join(row(printed, "a ")) == "a available, version 1.2"
     assert " ".join(row(printed, "b ")) == "b not installed: pip install b"

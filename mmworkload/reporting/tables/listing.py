@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.reporting.terminal import Cell, Items, Prose, facts, section, table
-from mmworkload.reporting.units import plural, si
+from mmworkload.reporting.units import GAP, plural, si
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -94,7 +94,7 @@ def _archs(items: Sequence[Mapping[str, Any]]) -> RenderableType:
             f"{item['elements']:,}",
             str(item["precision_bits"]),
             f"{item['clock_mhz']:,.0f} MHz",
-            f"{item['area_mm2']:.1f} mm²",
+            GAP if item["area_mm2"] is None else f"{item['area_mm2']:.1f} mm²",
         ]
         for item in items
     ]
