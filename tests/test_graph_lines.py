@@ -438,7 +438,7 @@ def test_sums_may_be_left_out() -> None:
 
 
 def test_the_old_yaml_is_refused_by_its_version() -> None:
-    data = stack(1).to_dict()
+    data = {**stack(1).to_dict(), "schema_version": 1}
     old = "\n".join(f"{key}: {json.dumps(value)}" for key, value in data.items())
     with pytest.raises(FormatError, match="schema_version 1 cannot be read by this version, which reads 2; trace the"):
         LayerGraph.from_text(old)
