@@ -178,8 +178,8 @@ def verify(
         def run(problem: Problem, arch: str, effort: str, simulator: str = pack.simulator) -> Estimate:
             design = architectures.load(arch)
             options = Options(effort=effort, limit_s=limit_s)
-            asked = Questions(design, [choose(simulator, design)], options, None, None, False, lambda done, total: None)
-            (answer,) = asked.answer({problem.key: problem})[0].values()
+            asked = Questions(design, choose(simulator, design), options, None, None, False, lambda done, total: None)
+            (answer,) = asked.answer({problem.key: problem}).by_key.values()
             if answer.note:
                 raise SimulationError(answer.note)
             return answer.estimate

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import UnavailableError
 from mmworkload.files import write_atomic
+from mmworkload.reporting.answered import simulated_by
 from mmworkload.reporting.summary import (
     Bound,
     accuracies,
@@ -46,6 +47,7 @@ class _Comparison:
     anchor: str
     report: Report
     label: str
+    headline: list[str]
     sentences: list[str]
     caveats: list[str]
     figures: list[_Figure]
@@ -83,7 +85,7 @@ def render(study: Study) -> str:
 
     pages = environment()
     pages.filters.update(
-        seconds=lambda value: si(value, "s"), si=si, share=share, times=times, coefficient=coefficient, goal=_goal
+        seconds=lambda value: si(value, "s"), si=si, share=share, times=times, coefficient=coefficient
     )
     package = files("mmworkload.reporting")
     template = pages.from_string(package.joinpath("report.html").read_text(encoding="utf-8"))
@@ -125,11 +127,6 @@ def _few(names: Sequence[str], noun: str) -> str:
     return " and ".join(names) if len(names) < 3 else plural(len(names), noun)
 
 
-def _goal(value: float | None, what: str) -> str:
-    """A coefficient as it is, everything else as a percentage."""
-    return coefficient(value) if what.startswith("Spearman") else share(value)
-
-
 def _workloads(study: Study) -> list[_Workload]:
     found = []
     for index, reports in enumerate(study.by_workload.values()):
@@ -158,6 +155,7 @@ def _comparison(anchor: str, report: Report) -> _Comparison:
         anchor=anchor,
         report=report,
         label=f"{v.arch}, {v.simulator}",
+        headline=simulated_by(v.answered, v.why),
         sentences=[*sentences(v), *accuracies(v)],
         caveats=list(caveats(v)),
         figures=list(_comparison_figures(anchor, report)),
@@ -337,7 +335,7 @@ def _provenance(report: Report) -> dict[str, dict[str, str]]:
 def _simulation(report: Report) -> dict[str, str]:
     simulation = report.simulation
     return {
-        "simulator": simulation.choice,
+        "simulator": "; ".join(simulated_by(simulation.answered, simulation.why)),
         "architecture": f"{simulation.arch} (key {simulation.arch_key})",
         "precision": simulation.precision,
         "problems": f"{simulation.unique_problems} unique in {plural(simulation.runs, 'loop nest')}",

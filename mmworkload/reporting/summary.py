@@ -186,11 +186,11 @@ def caveats(validation: Validation) -> Iterator[str]:
     if gaps.unattributed_s:
         yield f"{si(gaps.unattributed_s, 's')} of kernel time belong to views and other nodes that are no layer."
     yield f"Precision: {v.measured_precision} measured; simulated {v.simulated_precision}."
-    yield f"The simulator is told the architecture: {v.fidelity}."
+    yield f"{v.chosen} is told the architecture: {v.fidelity}."
     yield from _missing("measured", gaps.unmeasured)
     yield from _missing("simulated", gaps.unsimulated)
     yield from _missing("traced", gaps.untraced)
-    yield from _some(gaps.fallback, f"that {v.simulator} could not answer for: the roofline did")
+    yield from _some(gaps.fallback, f"that {v.chosen} could not answer for: {_others(v)} did")
     yield from _some(gaps.floored, "raised to a physical bound, which the simulator undercut")
     yield from _some(gaps.dead, "whose result nobody needs: eager execution runs them all the same")
     if gaps.unknown:
@@ -199,6 +199,12 @@ def caveats(validation: Validation) -> Iterator[str]:
         yield f"Operators that move no bytes and are not simulated: {_calls(gaps.ignored)}."
     for text in gaps.assumptions:
         yield f"Assumed: {text}."
+
+
+def _others(v: Validation) -> str:
+    """Who answered for layers with MACs in the place of the chosen simulator."""
+    names = (name for row in v.layers if row.fallback for name in row.simulator.split("+") if name != v.chosen)
+    return " and ".join(dict.fromkeys(names))
 
 
 def _missing(how: str, names: tuple[str, ...]) -> Iterator[str]:

@@ -133,6 +133,7 @@ def status_of(results: Results) -> dict[str, Any]:
         "designs": total_of(results),
         "finished": len(trials),
         "failed": len(failed),
+        "mixed": int((trials["fallbacks"] > 0).sum()),
         "feasible": int(trials[FEASIBLE].sum()),
         "simulator_s": float(trials["seconds"].sum()),
         "best": best,
@@ -396,6 +397,13 @@ def reminders(report: Report) -> list[str]:
     """What to mind of all figures."""
     if report.status["simulator"] == "roofline":
         return ["closed form: lower bounds, on-chip bandwidth is never the limit; check a design with a mapper"]
+    mixed = report.status["mixed"]
+    if mixed:
+        return [
+            f"{plural(mixed, 'design')} of {report.status['finished']:,} with layers that"
+            f" {report.status['simulator']} could not answer: the roofline did (column fallbacks), and such a design"
+            " cannot be compared with the others"
+        ]
     return []
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmworkload.arch import Architecture
-from mmworkload.errors import SimulationError
+from mmworkload.errors import MmworkloadError, SimulationError
 from mmworkload.problem import Problem
 from mmworkload.simulating.cache import CRASH, ERROR, TIMEOUT, Cache, Failure
 from mmworkload.simulating.choice import Choice
-from mmworkload.simulating.estimate import Estimate, Job, NotRecordedError, Options, Simulator, check
+from mmworkload.simulating.estimate import Estimate, Job, NotRecordedError, Options, check
 from mmworkload.simulating.roofline import closed_form
 from mmworkload.simulating.rows import Answer
 from mmworkload.simulating.workers import WorkerPool
@@ -21,56 +21,90 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Answers:
+    """The answer to each problem by its key, and how many of them were known from before."""
+
+    by_key: dict[str, Answer]
+    known: int
+
+
+class UnansweredError(MmworkloadError):
+    """The simulator has no answer to the problems ``keys``, and ``why``."""
+
+    def __init__(self, keys: Sequence[str], why: str) -> None:
+        super().__init__(why)
+        self.keys = tuple(keys)
+        self.why = why
+
+
+@dataclass(frozen=True)
 class Questions:
-    """All that decides the answers but the problems. Of the ``choices`` each is asked what those before it do not have
-    on record; ``retry`` asks again what failed before."""
+    """All that decides the answers but the problems; ``retry`` asks again what failed before."""
 
     arch: Architecture
-    choices: Sequence[Choice]
+    choice: Choice
     options: Options
     workers: int | None
     store: Cache | None
     retry: bool
     progress: Progress
 
-    def answer(self, problems: Mapping[str, Problem]) -> tuple[dict[str, Answer], int]:
-        """Problem key to answer, and how many were known. Two problems that give one job are one run."""
+    def answer(self, problems: Mapping[str, Problem]) -> Answers:
+        """Every problem; the roofline answers what the simulator cannot, and those answers say so."""
+        return self._answer(problems, lambda keys, why: None)
+
+    def answer_all(self, problems: Mapping[str, Problem]) -> Answers:
+        """Every problem by the simulator alone. UnansweredError as soon as it has no answer to one, before anything
+        runs where that can be known."""
+
+        def stop(keys: Sequence[str], why: str) -> None:
+            raise UnansweredError(keys, why)
+
+        return self._answer(problems, stop)
+
+    def _answer(self, problems: Mapping[str, Problem], unanswered: Callable[[Sequence[str], str], None]) -> Answers:
+        """Two problems that give one job are one run. ``unanswered`` is told of problems that get no answer."""
+        simulator = self.choice.simulator
         answers: dict[str, Answer] = {}
-        hits = 0
-        left = dict(problems)
+        jobs: dict[str, Job] = {}
+        unrecorded: list[str] = []
+        refused: dict[str, str] = {}
         self.progress(0, len(problems))
-        for choice in self.choices:
-            hits += self._ask(choice, left, answers, len(problems))
-            left = {key: problem for key, problem in left.items() if key not in answers}
-        for key, problem in left.items():
-            note = f"{self.choices[-1].simulator.name} has no answer on record"
-            answers[key] = Answer(closed_form(problem, self.arch), note)
-            self.progress(len(answers), len(problems))
-        return answers, hits
-
-    def _ask(self, choice: Choice, problems: Mapping[str, Problem], answers: dict[str, Answer], total: int) -> int:
-        """Adds to ``answers`` what ``choice`` answers or fails to; the number of answers that were known."""
-        simulator = choice.simulator
-        waiting: dict[str, tuple[Job, list[str]]] = {}
-        hits = 0
-
-        def settle(keys: list[str], result: Estimate | Failure) -> None:
-            for key in keys:
-                answers[key] = self._checked(simulator, problems[key], result)
-            self.progress(len(answers), total)
-
         for key, problem in problems.items():
             try:
-                job = simulator.prepare(problem, self.arch, self.options)
-                if simulator.in_process:
-                    settle([key], simulator.run(job, Path()))
-                    continue
+                jobs[key] = simulator.prepare(problem, self.arch, self.options)
             except NotRecordedError:
-                continue
+                unrecorded.append(key)
             except SimulationError as error:
-                settle([key], Failure(ERROR, str(error), self.options.limit_s))
-                continue
-            if job.key in waiting:
+                refused[key] = str(error)
+        if unrecorded:
+            unanswered(unrecorded, f"not on record: {len(unrecorded)} of {len(problems)} loop nests")
+        if refused:
+            unanswered(list(refused), f"refused: {next(iter(refused.values()))}")
+
+        def settle(keys: Sequence[str], result: Estimate | Failure) -> None:
+            for key in keys:
+                answers[key] = self._checked(problems[key], result)
+            self.progress(len(answers), len(problems))
+            failed = [key for key in keys if answers[key].note]
+            if failed:
+                unanswered(failed, answers[failed[0]].note.removeprefix(f"{simulator.name} "))
+
+        for key in unrecorded:
+            note = f"{simulator.name} has no answer on record"
+            answers[key] = Answer(closed_form(problems[key], self.arch), note)
+        for key, reason in refused.items():
+            settle([key], Failure(ERROR, reason, self.options.limit_s))
+        hits = 0
+        waiting: dict[str, tuple[Job, list[str]]] = {}
+        for key, job in jobs.items():
+            if simulator.in_process:
+                try:
+                    result: Estimate | Failure = simulator.run(job, Path())
+                except SimulationError as error:
+                    result = Failure(ERROR, str(error), self.options.limit_s)
+                settle([key], result)
+            elif job.key in waiting:
                 waiting[job.key][1].append(key)
             else:
                 known = self.store.get(job.key, job.limit_s) if self.store else None
@@ -80,17 +114,18 @@ class Questions:
                     hits += 1
                     settle([key], known)
         if waiting:
-            jobs = list(waiting.values())
+            left = list(waiting.values())
             with WorkerPool(self.workers) as pool:
-                for position, result in pool.run([job for job, _ in jobs]):
-                    job, keys = jobs[position]
+                for position, result in pool.run([job for job, _ in left]):
+                    job, keys = left[position]
                     if self.store:
                         self.store.put(job.key, result)
                     settle(keys, result)
-        return hits
+        return Answers(answers, hits)
 
-    def _checked(self, simulator: Simulator, problem: Problem, result: Estimate | Failure) -> Answer:
+    def _checked(self, problem: Problem, result: Estimate | Failure) -> Answer:
         """The estimate, raised to the physical floors; the roofline's where the simulator has none or a wrong one."""
+        simulator = self.choice.simulator
         if isinstance(result, Estimate):
             try:
                 tolerance = getattr(simulator, "mac_tolerance", 0.0)

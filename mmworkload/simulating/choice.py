@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmworkload.arch import Architecture
@@ -11,7 +12,8 @@ from mmworkload.plugins import plugins
 from mmworkload.simulating.estimate import Fidelity, Options, Simulator
 
 AUTO = ("timeloop", "recorded", "zigzag", "roofline")
-"""What ``auto`` tries, in this order."""
+"""What ``auto`` tries, in this order. The first that answers every loop nest of a workload answers them all, since the
+answers of two simulators cannot be added up; the last answers everything."""
 
 
 def simulators() -> dict[str, Simulator]:
@@ -21,7 +23,10 @@ def simulators() -> dict[str, Simulator]:
 
 @dataclass(frozen=True)
 class Choice:
-    """A simulator that can run and can be told the architecture; ``why`` says why better ones were not taken."""
+    """A simulator that can run and can be told the architectures; ``why`` says why better ones were not taken.
+
+    ``fidelity`` is that of the first architecture.
+    """
 
     simulator: Simulator
     version: str
@@ -34,11 +39,11 @@ class Choice:
 
 
 def choose(name: str, arch: Architecture, options: Options | None = None) -> Choice:
-    """The simulator called ``name``; for ``auto`` the first of :data:`AUTO` that can do it.
+    """The simulator called ``name``; for ``auto`` the first of :data:`AUTO` that can run and be told ``arch``.
 
     Raises UnknownNameError, or UnavailableError when the one asked for cannot run here or refuses ``arch``.
     """
-    return choices(name, arch, options)[0]
+    return choices(name, (arch,), options)[0]
 
 
 def require_known(name: str) -> None:
@@ -48,11 +53,10 @@ def require_known(name: str) -> None:
         raise UnknownNameError("simulator", name, [*known, "auto"])
 
 
-def choices(name: str, arch: Architecture, options: Options | None = None) -> tuple[Choice, ...]:
-    """The simulator called ``name``; for ``auto`` all of :data:`AUTO` that can do it, each for what those before it do
-    not have.
+def choices(name: str, archs: Sequence[Architecture], options: Options | None = None) -> tuple[Choice, ...]:
+    """The simulator called ``name``; for ``auto`` all of :data:`AUTO` that can run and be told each of ``archs``.
 
-    Raises UnknownNameError, or UnavailableError when the one asked for cannot run here or refuses ``arch``.
+    Raises UnknownNameError, or UnavailableError when the one asked for cannot run here or refuses an architecture.
     """
     require_known(name)
     known = simulators()
@@ -66,9 +70,9 @@ def choices(name: str, arch: Architecture, options: Options | None = None) -> tu
         else:
             if options is not None and hasattr(simulator, "configured"):
                 simulator = simulator.configured(options)
-            reason = brief = _refusal(simulator, arch)
+            reason = brief = next(filter(None, (_refusal(simulator, arch) for arch in archs)), "")
             if not reason:
-                found.append(Choice(simulator, simulator.version(), simulator.fidelity(arch), "; ".join(short)))
+                found.append(Choice(simulator, simulator.version(), simulator.fidelity(archs[0]), "; ".join(short)))
                 continue
             if simulator.unavailable():
                 # What is wrong, without what to do about it: who asked for auto has an answer.

@@ -10,16 +10,15 @@ bias) comes on top.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 
 from mmworkload.arch import Architecture
-from mmworkload.errors import MmworkloadError, SimulationError, UnavailableError, UnknownNameError
+from mmworkload.errors import MmworkloadError, SimulationError, UnavailableError, UnknownNameError, one_line
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.layer import Layer
 from mmworkload.problem import ROLES, Problem, Role
-from mmworkload.simulating.answering import Progress, Questions
+from mmworkload.simulating.answering import Answers, Progress, Questions, UnansweredError
 from mmworkload.simulating.cache import Cache
 from mmworkload.simulating.choice import Choice, choices
 from mmworkload.simulating.concurrency import concurrency, runs_of
@@ -51,7 +50,9 @@ def simulate(
 
     Parameters
     ----------
-    simulator: a name of :func:`mmworkload.simulating.choice.simulators`, or ``auto``.
+    simulator: a name of :func:`mmworkload.simulating.choice.simulators`, or ``auto``: the first of
+        :data:`mmworkload.simulating.choice.AUTO` that answers every loop nest that the array runs, on every
+        architecture; one that has no answer to one of them is passed over as a whole.
     dtype: one of :data:`DTYPE_BITS`; default is the architecture's native precision.
     workers: processes at once; default is the cores that this process may use.
     options: effort, time limit of one job, and what the simulator itself understands.
@@ -61,9 +62,9 @@ def simulate(
         all other problems were answered and kept.
     progress: called as problems are answered.
 
-    A problem that the simulator cannot answer is answered by the roofline; its layers say so. Raises UnknownNameError
-    for an unknown simulator or dtype, UnavailableError when the simulator asked for cannot run or has nothing of this
-    on record, and SimulationError without ``fallback``.
+    A problem that a simulator asked for by name cannot answer is answered by the roofline; its layers say so. Raises
+    UnknownNameError for an unknown simulator or dtype, UnavailableError when the simulator asked for cannot run or has
+    nothing of this on record, and SimulationError without ``fallback``.
     """
     start = time.monotonic()
     if dtype is not None and dtype not in DTYPE_BITS:
@@ -77,19 +78,24 @@ def simulate(
     store = (cache if isinstance(cache, Cache) else Cache()) if cache else None
     machines = {}
     for label, (spec, layers) in _by_machine(workload, system).items():
-        asked = choices(simulator, spec, options)
         role_bits: dict[Role, int] = spec.bits if dtype is None else dict.fromkeys(ROLES, DTYPE_BITS[dtype])
-        machines[label] = _Machine(spec, asked, role_bits, as_run(layers, role_bits))
-    steps = _Steps(progress, sum(len(machine.unique) for machine in machines.values()))
-    answers: dict[str, dict[str, Answer]] = {}
-    hits = 0
-    for label, machine in machines.items():
-        task = Questions(machine.arch, machine.asked, options or Options(), workers, store, retry, steps)
-        answers[label], known = task.answer(machine.unique)
-        machines[label] = machine = replace(machine, asked=_heard(machine.asked, answers[label].values()))
-        hits += known
-        if not fallback:
-            _require_answers(workload, machine.as_run, answers[label], machine.chosen)
+        machines[label] = _machine(spec, role_bits, layers)
+    asked = choices(simulator, [machine.arch for machine in machines.values()], options)
+
+    def questions(choice: Choice, arch: Architecture, steps: Progress) -> Questions:
+        return Questions(arch, choice, options or Options(), workers, store, retry, steps)
+
+    chosen, found = _first_answers(asked, machines, questions, progress)
+    answers = {label: item.by_key for label, item in found.items()}
+    every = [answer for item in answers.values() for answer in item.values()]
+    if every and not any(answer.asked for answer in every):
+        raise UnavailableError(
+            f"{chosen.simulator.name}: none of these loop nests is on record (mmworkload results list says which);"
+            " take --simulator auto, where another one answers"
+        )
+    if not fallback:
+        for label, machine in machines.items():
+            _require_answers(machine, answers[label], chosen)
 
     rows: list[LayerResult] = []
     path_s = 0.0
@@ -117,10 +123,10 @@ def simulate(
     precision = [f"{machine.bits['input']} bits, native to {machine.arch.name}" for machine in used]
     return Simulation(
         model=workload.name,
-        simulator=_joined(machine.chosen.simulator.name for machine in used),
-        version=_joined(_versions(machine, answers[label]) for label, machine in machines.items()),
-        fidelity=_joined(str(machine.chosen.fidelity) for machine in used),
-        choice=_joined(str(machine.chosen) for machine in used),
+        chosen=chosen.simulator.name,
+        version=_version(chosen, every),
+        fidelity=_joined(str(chosen.simulator.fidelity(machine.arch)) for machine in used),
+        why=chosen.why,
         arch=system.label,
         arch_key=system.key,
         bits=bits.pop() if len(bits) == 1 else None,
@@ -132,8 +138,8 @@ def simulate(
         on_chip=_on_chip(workload, used[0].arch, used[0].bits["input"]) if len(used) == 1 else None,
         runs=sum(work.count for part in workload.parts for layer in part.graph.layers for work in layer.work),
         unique_problems=sum(len(machine.unique) for machine in used),
-        cache_hits=hits,
-        failures=sum(bool(answer.note) for found in answers.values() for answer in found.values()),
+        cache_hits=sum(item.known for item in found.values()),
+        failures=sum(bool(answer.note) for answer in every),
         seconds=time.monotonic() - start,
         device_notes=tuple(note for machine in used for note in _device_notes(machine.arch)),
         assumptions=_assumptions(part.graph for part in traced.parts),
@@ -149,47 +155,66 @@ def simulate(
 
 @dataclass(frozen=True)
 class _Machine:
-    """One architecture of a system, who simulates it, and the loop nests that it runs: ``as_run`` is by the key of the
-    layer's own problem."""
+    """One architecture of a system and the loop nests that its array runs: ``as_run`` is by the key of the layer's own
+    problem, ``first`` has the name of the first layer with each problem by the key of that as it is run."""
 
     arch: Architecture
-    asked: tuple[Choice, ...]
     bits: dict[Role, int]
     as_run: dict[str, Problem]
-
-    @property
-    def chosen(self) -> Choice:
-        return self.asked[0]
+    first: dict[str, str]
 
     @property
     def unique(self) -> dict[str, Problem]:
         return {problem.key: problem for problem in self.as_run.values()}
 
 
-def _heard(asked: tuple[Choice, ...], answers: Iterable[Answer]) -> tuple[Choice, ...]:
-    """The choices from the first that answered something; those before it have nothing of this on record.
-
-    UnavailableError when none has: what the roofline says is not their answer.
-    """
-    names = {answer.asked for answer in answers}
-    if names == {""}:
-        raise UnavailableError(
-            f"{asked[-1].simulator.name}: none of these loop nests is on record (mmworkload results list says which);"
-            " take --simulator auto, where another one answers"
-        )
-    silent = list(takewhile(lambda choice: choice.simulator.name not in names, asked))
-    if not names or not silent:
-        return asked
-    first, *rest = asked[len(silent) :]
-    why = [f"{choice.simulator.name}: none of these loop nests is on record" for choice in silent]
-    return (replace(first, why="; ".join(filter(None, [*why, first.why]))), *rest)
+def _machine(arch: Architecture, bits: dict[Role, int], layers: Iterable[Layer]) -> _Machine:
+    run = as_run(layers, bits)
+    first: dict[str, str] = {}
+    for layer in layers:
+        for work in layer.work:
+            if work.problem.key in run:
+                first.setdefault(run[work.problem.key].key, layer.name)
+    return _Machine(arch, bits, run, first)
 
 
-def _versions(machine: _Machine, answers: Mapping[str, Answer]) -> str:
+def _first_answers(
+    asked: Sequence[Choice],
+    machines: Mapping[str, _Machine],
+    questions: Callable[[Choice, Architecture, Progress], Questions],
+    progress: Progress | None,
+) -> tuple[Choice, dict[str, Answers]]:
+    """The first of ``asked`` that answers every loop nest of every machine, and its answers by label; the last one with
+    what it has."""
+    total = sum(len(machine.unique) for machine in machines.values())
+    # Without a loop nest nobody but the closed form of the vector unit is asked.
+    *before, last = asked if total else asked[-1:]
+    passed: list[str] = []
+    for choice in before:
+        steps = _Steps(progress, total)
+        found: dict[str, Answers] = {}
+        try:
+            for label, machine in machines.items():
+                found[label] = questions(choice, machine.arch, steps).answer_all(machine.unique)
+        except UnansweredError as error:
+            where = f" (the first in layer '{machine.first[error.keys[0]]}')"
+            passed.append(f"{choice.simulator.name}: {one_line(error)[:160]}{where}")
+            continue
+        return _after(choice, passed), found
+    steps = _Steps(progress, total)
+    found = {label: questions(last, item.arch, steps).answer(item.unique) for label, item in machines.items()}
+    return _after(last, passed), found
+
+
+def _after(choice: Choice, passed: Sequence[str]) -> Choice:
+    """``choice`` with the reasons of those that were passed over."""
+    return replace(choice, why="; ".join(filter(None, [choice.why, *passed])))
+
+
+def _version(chosen: Choice, answers: Iterable[Answer]) -> str:
     """Of the chosen simulator, as its answers say: recorded ones may be of several."""
-    name = machine.chosen.simulator.name
-    said = (answer.estimate.version for answer in answers.values() if answer.estimate.simulator == name)
-    return "; ".join(dict.fromkeys(said)) or machine.chosen.version
+    said = (item.estimate.version for item in answers if item.estimate.simulator == chosen.simulator.name)
+    return "; ".join(dict.fromkeys(said)) or chosen.version
 
 
 class _Steps:
@@ -285,24 +310,17 @@ def _assumptions(graphs: Iterable[LayerGraph]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _require_answers(
-    workload: Workload, as_run: dict[str, Problem], answers: dict[str, Answer], chosen: Choice
-) -> None:
+def _require_answers(machine: _Machine, answers: Mapping[str, Answer], chosen: Choice) -> None:
     """SimulationError when the simulator hung or crashed, which says less of the problem than of the run."""
     broken = {key: answer.note for key, answer in answers.items() if answer.broken}
     if not broken:
         return
-    layer, key = next(
-        (layer.name, as_run[work.problem.key].key)
-        for part in workload.parts
-        for layer in part.graph.layers
-        for work in layer.work
-        if work.problem.key in as_run and as_run[work.problem.key].key in broken
-    )
+    key = next(key for key in machine.first if key in broken)
     raise SimulationError(
         f"{chosen.simulator.name} gave no answer for {len(broken)} of {len(answers)} problems, the first in layer"
-        f" '{layer}': {broken[key].removeprefix(f'{chosen.simulator.name} gave no answer ')}. All other answers are"
-        " kept. Raise --limit-s, repeat with --retry, or take --simulator auto, where the roofline answers instead"
+        f" '{machine.first[key]}': {broken[key].removeprefix(f'{chosen.simulator.name} gave no answer ')}. All other"
+        " answers are kept. Raise --limit-s, repeat with --retry, or take --simulator auto, where the next simulator"
+        " answers all of them"
     )
 
 

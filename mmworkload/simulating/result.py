@@ -73,6 +73,29 @@ class LayerResult:
     includes: tuple[str, ...]
     problems: tuple[tuple[str, int], ...]
 
+    @property
+    def matrix(self) -> bool:
+        """Whether the array works for the layer: it has MACs or outer products."""
+        return self.macs + self.outer_macs > 0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The layers that one simulator answered, of those with MACs (``matrix``) or of those without.
+
+    Parameters
+    ----------
+    simulator, version: who; for a layer whose loop nests several answered, their names joined by ``+``.
+    layers: how many.
+    share: of the serial latency.
+    """
+
+    simulator: str
+    version: str
+    matrix: bool
+    layers: int
+    share: float
+
 
 @dataclass(frozen=True)
 class Totals:
@@ -95,8 +118,8 @@ class Simulation:
     Parameters
     ----------
     model: name of the workload.
-    simulator, version, fidelity: who answered and how faithfully it could be told the architecture.
-    choice: simulator and version, with why better ones were not taken.
+    chosen, version, fidelity, why: who was asked, how faithfully it could be told the architecture, and why better ones
+        were not taken. Who answered is :attr:`simulator` and :attr:`answered`.
     arch, arch_key: the architecture, and a key over all of it that can change a result.
     bits, precision, traced_dtype: bits of a number in this run (None when the architectures differ), why so, and the
     precision of the traced graph.
@@ -116,10 +139,10 @@ class Simulation:
     """
 
     model: str
-    simulator: str
+    chosen: str
     version: str
     fidelity: str
-    choice: str
+    why: str
     arch: str
     arch_key: str
     bits: int | None
@@ -183,19 +206,32 @@ class Simulation:
         """Layers whose cycles were raised to a physical floor."""
         return len({(row.phase, row.layer) for row in self.layers if row.floored_from is not None})
 
-    @property
-    def fallbacks(self) -> int:
-        """Layers with MAC work that the simulator could not answer, at least in part, and another did."""
-        return sum(self.fallbacks_by.values())
+    @cached_property
+    def answered(self) -> tuple[Answered, ...]:
+        """Who answered which part, by the rows: layers with MACs first, of these those of the chosen simulator."""
+        groups: dict[tuple[bool, str], list[LayerResult]] = {}
+        for row in self.layers:
+            groups.setdefault((not row.matrix, row.simulator), []).append(row)
+        versions: dict[str, dict[str, None]] = {}
+        for item in self.estimates.values():
+            versions.setdefault(item.simulator, {})[item.version] = None
+        versions.setdefault(self.chosen, {self.version: None})
+        ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] != self.chosen))
+        return tuple(
+            Answered(name, "; ".join(versions.get(name, ())), not without, len(rows), self._sum(rows).share)
+            for (without, name), rows in ordered
+        )
 
     @property
-    def fallbacks_by(self) -> dict[str, int]:
-        """The same by who answered."""
-        found: dict[str, int] = {}
-        for row in self.layers:
-            if row.macs + row.outer_macs and row.simulator != self.simulator:
-                found[row.simulator] = found.get(row.simulator, 0) + 1
-        return found
+    def simulator(self) -> str:
+        """Who answered the layers with MACs, or all where none has any; several names are joined by ``+``."""
+        names = [item.simulator for item in self.answered if item.matrix] or [item.simulator for item in self.answered]
+        return "+".join(dict.fromkeys(one for name in names for one in name.split("+"))) or self.chosen
+
+    @property
+    def fallbacks(self) -> int:
+        """Layers with MACs that the chosen simulator could not answer, at least in part, and the roofline did."""
+        return sum(item.layers for item in self.answered if item.matrix and item.simulator != self.chosen)
 
     def stages(self) -> dict[str, Totals]:
         """Totals by stage, in order of first use."""
@@ -260,9 +296,11 @@ class Simulation:
             "schema_version": SCHEMA_VERSION,
             "model": self.model,
             "simulator": self.simulator,
+            "answered": [asdict(item) for item in self.answered],
+            "chosen": self.chosen,
             "version": self.version,
             "fidelity": self.fidelity,
-            "choice": self.choice,
+            "why": self.why,
             "arch": self.arch,
             "arch_key": self.arch_key,
             "bits": self.bits,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mmworkload import arch as architectures
 from mmworkload.arch import Architecture
-from mmworkload.errors import FormatError, MmworkloadError, UnknownNameError
+from mmworkload.errors import FormatError, MmworkloadError, SimulationError, UnknownNameError, one_line
 from mmworkload.graph import Workload
 from mmworkload.plugins import plugins
-from mmworkload.simulating.choice import AUTO, choose, simulators
-from mmworkload.simulating.engine import DTYPE_BITS
+from mmworkload.problem import ROLES
+from mmworkload.simulating.choice import choices, choose, simulators
+from mmworkload.simulating.engine import DTYPE_BITS, as_run
 from mmworkload.simulating.estimate import Options, Simulator
 from mmworkload.sweeping.conditions import NEED_ENERGY
 from mmworkload.sweeping.space import Space, require_paths
@@ -22,6 +23,8 @@ from mmworkload.sweeping.workloads import Entry, expand, load_workloads
 from mmworkload.system import System
 from mmworkload.system import parse as parse_system
 from mmworkload.versions import versions
+
+RECORDED = "recorded"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Setup:
 
     @property
     def options(self) -> Options:
-        return Options(effort=self.spec.effort, limit_s=self.spec.limit_s, extra=dict(self.spec.options))
+        return _options(self.spec)
 
     @property
     def tool(self) -> Simulator:
@@ -89,14 +92,15 @@ def prepare(
             except MmworkloadError as error:
                 raise FormatError(f"{where}: {key}: {error}") from error
     kept = store.state if store.exists else {}
-    simulator, why = _simulator(spec, bases, kept.get("simulator"), where)
+    _require_simulator(kept.get("simulator") or spec.simulator, spec, bases, where)
     _require_metrics(spec, bases, where)
-    options = Options(effort=spec.effort, limit_s=spec.limit_s, extra=dict(spec.options))
+    workloads = {batch: load_workloads(names, batch, store.graphs, progress) for batch in spec.batches}
+    simulator, why = _simulator(spec, bases, kept.get("simulator"), workloads)
+    options = _options(spec)
     chosen = [choose(simulator, arch, options) for base in bases.values() for arch in System.of(base).architectures]
     version = chosen[0].version
     fidelity = "; ".join(dict.fromkeys(str(item.fidelity) for item in chosen))
     estimator = kept.get("estimator") or _estimator(spec)
-    workloads = {batch: load_workloads(names, batch, store.graphs, progress) for batch in spec.batches}
     return Setup(spec, space, bases, entries, workloads, simulator, version, fidelity, estimator, why)
 
 
@@ -115,31 +119,74 @@ def _base(name: str, spec: SweepSpec, where: str) -> Architecture | System:
         raise FormatError(f"{where}: arch.base: {error}") from error
 
 
+def _options(spec: SweepSpec) -> Options:
+    return Options(effort=spec.effort, limit_s=spec.limit_s, extra=dict(spec.options))
+
+
+def _machines(bases: dict[str, Architecture | System]) -> list[Architecture]:
+    found = {arch.label: arch for base in bases.values() for arch in System.of(base).architectures}
+    return list(found.values())
+
+
+def _require_simulator(name: str, spec: SweepSpec, bases: dict[str, Architecture | System], where: str) -> None:
+    """FormatError for a name that does not exist, UnavailableError for one that cannot run: told before tracing."""
+    try:
+        choices(name, _machines(bases), _options(spec))
+    except UnknownNameError as error:
+        raise FormatError(f"{where}: simulator: {error}") from error
+
+
 def _simulator(
-    spec: SweepSpec, bases: dict[str, Architecture | System], kept: str | None, where: str
+    spec: SweepSpec,
+    bases: dict[str, Architecture | System],
+    kept: str | None,
+    workloads: Mapping[int | None, Mapping[str, Workload]],
 ) -> tuple[str, str]:
-    """The one simulator, and why it is not a better one."""
-    machines = {arch.label: arch for base in bases.values() for arch in System.of(base).architectures}
-    options = Options(effort=spec.effort, limit_s=spec.limit_s, extra=dict(spec.options))
+    """The one simulator, and why it is not a better one. ``auto`` passes over one that refuses a loop nest on an
+    architecture as it is in its file."""
     asked = kept or spec.simulator
     if asked != "auto":
-        try:
-            for arch in machines.values():
-                choose(asked, arch, options)
-        except UnknownNameError as error:
-            raise FormatError(f"{where}: simulator: {error}") from error
         return asked, ""
-    reasons = []
     # Recorded answers are of designs as they are in their files, and the others would be another simulator's.
-    for name in (item for item in AUTO if item != "recorded"):
-        try:
-            for arch in machines.values():
-                choose(name, arch, options)
-        except MmworkloadError as error:
-            reasons.append(f"{name}: {' '.join(str(error).removeprefix('no simulator can run. ').split())}")
-            continue
-        return name, "; ".join(reasons)
-    raise FormatError(f"{where}: simulator: none can answer for every architecture: {'; '.join(reasons)}")
+    *before, last = (item for item in choices(asked, _machines(bases), _options(spec)) if item.simulator.name != RECORDED)
+    passed: list[str] = []
+    for choice in before:
+        refused = _refused(choice.simulator, spec, bases, workloads)
+        if not refused:
+            return choice.simulator.name, _joined(choice.why, passed)
+        passed.append(f"{choice.simulator.name}: {refused}")
+    return last.simulator.name, _joined(last.why, passed)
+
+
+def _joined(why: str, passed: Iterable[str]) -> str:
+    return "; ".join(filter(None, [why, *passed]))
+
+
+def _refused(
+    simulator: Simulator,
+    spec: SweepSpec,
+    bases: dict[str, Architecture | System],
+    workloads: Mapping[int | None, Mapping[str, Workload]],
+) -> str:
+    """Why the simulator cannot be told a loop nest of the sweep; empty when it can."""
+    asked: set[tuple[str, str]] = set()
+    for base in bases.values():
+        system = System.of(base)
+        for part in (part for found in workloads.values() for one in found.values() for part in one.parts):
+            for layer in part.graph:
+                if layer.placement != "device":
+                    continue
+                arch = system.runs(layer.stage)
+                bits = arch.bits if spec.dtype is None else dict.fromkeys(ROLES, DTYPE_BITS[spec.dtype])
+                for problem in as_run([layer], bits).values():
+                    if (arch.label, problem.key) in asked:
+                        continue
+                    asked.add((arch.label, problem.key))
+                    try:
+                        simulator.prepare(problem, arch, _options(spec))
+                    except SimulationError as error:
+                        return f"refused layer '{layer.name}' of {part.graph.model}: {one_line(error)[:160]}"
+    return ""
 
 
 def _require_metrics(spec: SweepSpec, bases: dict[str, Architecture | System], where: str) -> None:

@@ -281,10 +281,10 @@ def calibrated(simulation: Simulation, workload: Workload, arch: Architecture, c
     )
     return replace(
         simulation,
-        simulator=NAME,
+        chosen=NAME,
         version=simulation.version,
         fidelity=f"approximate (three constants per operator class, fitted on {calibration.source})",
-        choice=f"{NAME} on {calibration.source}",
+        why="",
         layers=tuple(rows),
         critical_path_s=path_s,
         concurrency=concurrency(runs_of(on_device, rows, next(iter(arch.levels)))),

@@ -67,8 +67,11 @@ def compare(
         measured_precision=", ".join(dict.fromkeys(_precision(item) for item in taken)),
         arch=simulation.arch,
         simulator=simulation.simulator,
+        answered=simulation.answered,
+        chosen=simulation.chosen,
         simulator_version=simulation.version,
         fidelity=simulation.fidelity,
+        why=simulation.why,
         simulated_precision=simulation.precision,
         serial_s=simulation.serial_latency_s,
         critical_path_s=simulation.critical_path_s,
@@ -95,7 +98,7 @@ def compare(
             Context(
                 device=device,
                 same_device=same,
-                calibrated=simulation.simulator == CALIBRATED,
+                calibrated=simulation.chosen == CALIBRATED,
                 launches=first.device != "cpu",
                 kernel_difference=max(item.kernel_difference for item in taken),
                 user_kernels=all(item.user_kernels for item in taken),
@@ -174,7 +177,7 @@ def _part_rows(part: _Part, simulation: Simulation, measured_s: float, simulated
             simulator=estimate.simulator if estimate else "",
             bound=estimate.bound if estimate else "",
             floored=estimate is not None and estimate.floored_from is not None,
-            fallback=estimate is not None and _is_fallback(estimate, simulation.simulator),
+            fallback=estimate is not None and estimate.matrix and estimate.simulator != simulation.chosen,
             dead=name in traced and traced[name].dead,
             note=estimate.note if estimate else "",
             part=part.label,
@@ -187,10 +190,6 @@ def _part_rows(part: _Part, simulation: Simulation, measured_s: float, simulated
 
 def _macs(item: Layer | LayerResult | LayerTime) -> int:
     return 0 if isinstance(item, LayerTime) else item.macs
-
-
-def _is_fallback(row: LayerResult, simulator: str) -> bool:
-    return row.macs + row.outer_macs > 0 and row.simulator != simulator
 
 
 def _sides(measured: float | None, all_measured: float, simulated: float | None, all_simulated: float) -> Sides:

@@ -7,6 +7,7 @@ from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import UnknownNameError
+from mmworkload.simulating.result import Answered
 from mmworkload.straggler import Straggler
 from mmworkload.validating.accuracy import Accuracy
 from mmworkload.validating.causes import Cause
@@ -223,7 +224,11 @@ class Validation:
     Parameters
     ----------
     device, device_name, measured_precision: where and in which type it was measured.
-    arch, simulator, simulator_version, fidelity, simulated_precision: what was simulated, by whom, how faithfully.
+    arch, simulated_precision: what was simulated.
+    simulator, answered: who answered the layers with MACs (several joined by ``+``), and who answered which part, by
+        the rows.
+    chosen, simulator_version, fidelity, why: who was asked, how faithfully it is told the architecture, and why better
+        simulators were not taken.
     serial_s, critical_path_s: simulated seconds, layers one after another and with an accelerator per modality.
     all_layers, mac_layers, large_layers: rank correlations of the two sides' layer times: of all layers, of those with
         MACs, of those with at least one per cent of the measured time.
@@ -247,8 +252,11 @@ class Validation:
     measured_precision: str
     arch: str
     simulator: str
+    answered: tuple[Answered, ...]
+    chosen: str
     simulator_version: str
     fidelity: str
+    why: str
     simulated_precision: str
     serial_s: float
     critical_path_s: float
@@ -295,10 +303,11 @@ class Validation:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what a side lacks is null."""
         measured = ("model", "variant", "batch", "device", "device_name", "measured_precision")
-        simulated = ("arch", "simulator", "simulator_version", "fidelity", "simulated_precision")
+        simulated = ("arch", "simulator", "chosen", "simulator_version", "fidelity", "why", "simulated_precision")
         return {
             "schema_version": SCHEMA_VERSION,
             **{name: getattr(self, name) for name in (*measured, *simulated, "serial_s", "critical_path_s")},
+            "answered": [asdict(item) for item in self.answered],
             "meaning": self.meaning,
             "same_device": self.same_device,
             "end_to_end_ratio": self.end_to_end_ratio,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
+from mmworkload.reporting.answered import simulated_by
 from mmworkload.reporting.tables.common import FOLDED, common_name, folded, top
 from mmworkload.reporting.tables.concurrency import concurrency_tables
 from mmworkload.reporting.terminal import Cell, Name, bullets, section, table
@@ -34,7 +34,7 @@ def _totals(simulation: Simulation) -> list[str]:
     several = len({row.arch for row in simulation.layers}) > 1
     side_by_side = "with the architectures at work at once" if several else "with an accelerator per modality"
     lines = [
-        f"simulated by {simulation.choice}{_answered(simulation)}",
+        *simulated_by(simulation.answered, simulation.why),
         f"precision: {simulation.precision}",
         f"latency {si(simulation.serial_latency_s, 's')} layer after layer,"
         f" {si(simulation.critical_path_s, 's')} {side_by_side}",
@@ -59,16 +59,6 @@ def _totals(simulation: Simulation) -> list[str]:
         for item in simulation.transfers
     ]
     return lines
-
-
-def _answered(simulation: Simulation) -> str:
-    """Who answered how many loop nests, where the simulator did not answer all."""
-    by = Counter(estimate.simulator for estimate in simulation.estimates.values())
-    if set(by) <= set(simulation.simulator.split(", ")):
-        return ""
-    said = [f"{by.pop(name, 0):,} by {name}" for name in simulation.simulator.split(", ")]
-    others = [f"{count:,} by {name}" for name, count in by.most_common()]
-    return f"; of {plural(len(simulation.estimates), 'different loop nest')} {', '.join([*said, *others])}"
 
 
 def _stages(simulation: Simulation) -> RenderableType:
@@ -153,14 +143,10 @@ def _same(row: LayerResult) -> Hashable:
 
 def _caveats(simulation: Simulation) -> list[str]:
     lines = [
-        f"{simulation.simulator} is told the architecture: {simulation.fidelity}",
+        f"{simulation.chosen} is told the architecture: {simulation.fidelity}",
         f"{plural(simulation.unique_problems, 'unique problem')} of {plural(simulation.runs, 'loop nest')},"
         f" {simulation.cache_hits} known from before, in {si(simulation.seconds, 's')}",
     ]
-    if simulation.fallbacks:
-        others = ", ".join(f"{name} ({count})" for name, count in simulation.fallbacks_by.items())
-        count = plural(simulation.fallbacks, "layer")
-        lines.append(f"no answer of {simulation.simulator} for {count}, but of {others}")
     lines += simulation.device_notes
     lines += [f"energies are {text}" for text in dict.fromkeys(row.energy_basis for row in simulation.layers) if text]
     if simulation.floored:

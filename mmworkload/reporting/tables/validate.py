@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
+from mmworkload.reporting.answered import simulated_by
 from mmworkload.reporting.summary import accuracies, caveats, sentences, verdicts
 from mmworkload.reporting.tables.common import FOLDED, NO_MODALITY, common_name, folded, top
 from mmworkload.reporting.terminal import Cell, Name, bullets, paired_bar, section, table
@@ -24,8 +25,8 @@ _SIDES = (">measured", ">share", ">simulated", ">share", ">ratio")
 def validate_tables(validation: Validation, *, all_layers: bool = False) -> list[RenderableType]:
     """Summary, stages, modalities, layers, where the model is wrong, and what is not covered."""
     v = validation
-    head = f"batch {v.batch}; {v.device_name}; {v.arch}, simulated by {v.simulator} {v.simulator_version}"
-    parts = [section(v.model, head, "", *sentences(v), *accuracies(v)), _groups("Stages", "<stage", v.stages)]
+    head = [f"batch {v.batch}, measured on {v.device_name}; {v.arch}", *simulated_by(v.answered, v.why)]
+    parts = [section(v.model, *head, "", *sentences(v), *accuracies(v)), _groups("Stages", "<stage", v.stages)]
     if len(v.modalities) > 1:
         parts.append(_groups("Modalities", "<modality", v.modalities))
     parts += [_errors(v), _layers(v, all_layers)]
@@ -233,7 +234,7 @@ def _same(row: LayerRow) -> Hashable:
 _LEGEND = {
     "b": "b: raised to a physical bound",
     "d": "d: no output needs it",
-    "r": "r: the roofline answered, the simulator could not",
+    "r": "r: the roofline answered for it, the simulator that was asked could not",
 }
 
 
