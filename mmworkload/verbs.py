@@ -129,8 +129,8 @@ def simulate(
 
     ``dtype`` forces the operand bits; by default they are the architecture's native precision. ``limit_s`` is the
     wall-clock limit of one job, ``retry`` runs again what failed before, ``extra`` is what one simulator understands
-    (``timeloop_runner``). A simulator that was asked for by name and hangs or crashes is an error; under ``auto`` the
-    roofline answers and the row says so. Raises MmworkloadError.
+    (``timeloop_runner``). Under ``auto`` all layers with MACs are answered by one simulator, the first of its order that
+    answers every one; one that was asked for by name and hangs or crashes is an error. Raises MmworkloadError.
     """
     from mmworkload.simulating import engine
     from mmworkload.simulating.choice import choose
@@ -151,7 +151,7 @@ def simulate(
         options=running,
         cache=cache,
         retry=retry,
-        fallback=simulator == "auto",
+        fallback=False,
         progress=progress,
     )
     return sampled.told(result) if sampled else result

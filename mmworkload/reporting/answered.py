@@ -21,7 +21,9 @@ def simulated_by(answered: Sequence[Answered], why: str = "") -> list[str]:
     if len(main) == 1:
         head = f"simulated by {_named(main[0])}"
     else:
-        parts = [f"{_named(item)} ({plural(item.layers, 'layer')}, {share(item.share)} of the latency)" for item in main]
+        parts = [
+            f"{_named(item)} ({plural(item.layers, 'layer')}, {share(item.share)} of the latency)" for item in main
+        ]
         head = (
             f"simulated by {' and '.join(parts)}: the answers of several simulators cannot be compared, and their sum"
             " is of neither"

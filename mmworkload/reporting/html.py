@@ -84,9 +84,7 @@ def render(study: Study) -> str:
     from markupsafe import Markup
 
     pages = environment()
-    pages.filters.update(
-        seconds=lambda value: si(value, "s"), si=si, share=share, times=times, coefficient=coefficient
-    )
+    pages.filters.update(seconds=lambda value: si(value, "s"), si=si, share=share, times=times, coefficient=coefficient)
     package = files("mmworkload.reporting")
     template = pages.from_string(package.joinpath("report.html").read_text(encoding="utf-8"))
     workloads = _workloads(study)

@@ -209,17 +209,16 @@ class Simulation:
     @cached_property
     def answered(self) -> tuple[Answered, ...]:
         """Who answered which part, by the rows: layers with MACs first, of these those of the chosen simulator."""
-        groups: dict[tuple[bool, str], list[LayerResult]] = {}
-        for row in self.layers:
-            groups.setdefault((not row.matrix, row.simulator), []).append(row)
+        groups = self._by(lambda row: (not row.matrix, row.simulator))
         versions: dict[str, dict[str, None]] = {}
         for item in self.estimates.values():
             versions.setdefault(item.simulator, {})[item.version] = None
         versions.setdefault(self.chosen, {self.version: None})
         ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] != self.chosen))
+        totals = [(key, self.totals_of(rows)) for key, rows in ordered]
         return tuple(
-            Answered(name, "; ".join(versions.get(name, ())), not without, len(rows), self._sum(rows).share)
-            for (without, name), rows in ordered
+            Answered(name, "; ".join(versions.get(name, ())), not without, item.layers, item.share)
+            for (without, name), item in totals
         )
 
     @property

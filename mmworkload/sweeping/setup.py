@@ -148,7 +148,9 @@ def _simulator(
     if asked != "auto":
         return asked, ""
     # Recorded answers are of designs as they are in their files, and the others would be another simulator's.
-    *before, last = (item for item in choices(asked, _machines(bases), _options(spec)) if item.simulator.name != RECORDED)
+    *before, last = (
+        item for item in choices(asked, _machines(bases), _options(spec)) if item.simulator.name != RECORDED
+    )
     passed: list[str] = []
     for choice in before:
         refused = _refused(choice.simulator, spec, bases, workloads)

@@ -69,7 +69,8 @@ class Page(HTMLParser):
 def study(case: Any) -> Study:
     """The case on its accelerator, and a second time, as if by another simulator."""
     design = arch.load("eyeriss_like")
-    other = replace(case.simulation, simulator="other")
+    rows = tuple(replace(row, simulator="other") if row.matrix else row for row in case.simulation.layers)
+    other = replace(case.simulation, chosen="other", layers=rows)
     return Study(
         (
             report(case.graph, [case.measurement], case.simulation, arch=design),

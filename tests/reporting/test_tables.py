@@ -326,7 +326,7 @@ def test_measure_puts_the_three_times_over_eager(case: Any, lines: Any) -> None:
 def test_simulate_names_who_answered_and_the_precision(case: Any, lines: Any) -> None:
     printed = lines(simulate_tables(case.simulation))
 
-    assert printed[1] == f"simulated by {case.simulation.choice}"
+    assert printed[1] == f"simulated by roofline {case.simulation.version}"
     assert "precision: 16 bits, native to eyeriss_like" in printed
     assert any(line.startswith("straggler: audio, ") for line in printed)
     assert row(printed, "total")[1:4] == ["12", "41.6", "k"]

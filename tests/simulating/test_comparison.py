@@ -26,7 +26,7 @@ def slower(simulation: Simulation, factor: int) -> Simulation:
     layers = tuple(
         replace(row, latency_s=row.latency_s * factor, cycles=row.cycles * factor) for row in simulation.layers
     )
-    return replace(simulation, simulator="slow", layers=layers)
+    return replace(simulation, chosen="slow", layers=layers)
 
 
 def test_stages_are_side_by_side_in_the_order_asked_for(answer: Simulation) -> None:

@@ -157,13 +157,17 @@ def test_recorded_answers_are_those_of_the_simulator_with_their_origin(
     assert there.fallbacks == there.failures == 0
 
 
-def test_auto_asks_the_next_for_what_is_not_recorded(
-    on_shelf: Pack, make_graph: Any, small: Architecture, monkeypatch: pytest.MonkeyPatch
+def test_auto_takes_recorded_answers_only_where_all_are_on_record(
+    on_shelf: Pack, make_graph: Any, small: Architecture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("mmworkload.simulating.choice.AUTO", ("recorded", "roofline"))
-    result = simulate(make_graph(product("a"), product("new", 9)), small, "auto", options=OPTIONS)
-    assert [row.simulator for row in result.layers] == ["recorded", "roofline"]
-    assert result.fallbacks_by == {"roofline": 1}
+    monkeypatch.setattr("mmworkload.simulating.choice.AUTO", ("recorded", "fake", "roofline"))
+    cache = Cache(tmp_path / "own")
+    whole = simulate(make_graph(product("a"), product("b", 7)), small, "auto", options=OPTIONS, cache=cache)
+    partly = simulate(make_graph(product("a"), product("new", 9)), small, "auto", options=OPTIONS, cache=cache)
+    assert ([row.simulator for row in whole.layers], whole.why) == (["recorded", "recorded"], "")
+    assert [row.simulator for row in partly.layers] == ["fake", "fake"]
+    assert (partly.simulator, partly.fallbacks) == ("fake", 0)
+    assert partly.why == "recorded: not on record: 1 of 2 loop nests (the first in layer 'new')"
 
 
 def test_who_has_nothing_on_record_is_not_named_as_the_one_who_answered(
@@ -175,7 +179,7 @@ def test_who_has_nothing_on_record_is_not_named_as_the_one_who_answered(
         simulate(unknown, small, "recorded", options=OPTIONS)
     found = simulate(unknown, small, "auto", options=OPTIONS)
     assert (found.simulator, found.fallbacks) == ("roofline", 0)
-    assert "(recorded: none of these loop nests is on record)" in found.choice
+    assert found.why == "recorded: not on record: 1 of 1 loop nests (the first in layer 'new')"
     assert "lower bounds" in found.fidelity
 
 
@@ -184,7 +188,9 @@ def test_the_first_line_says_how_much_is_on_record(on_shelf: Pack, make_graph: A
     shown = StringIO()
     Console(width=80, file=shown).print(*simulate_tables(found))
     text = " ".join(shown.getvalue().split())
-    assert "recorded Fake 1 of 2026-01-02; of 2 different loop nests 1 by recorded, 1 by roofline precision" in text
+    assert "simulated by recorded Fake 1 of 2026-01-02 (1 layer, " in text
+    assert ") and roofline 0.1.0 (1 layer, " in text
+    assert "no answer of" not in text
 
 
 def test_a_damaged_pack_is_left_out_by_auto_and_named(
@@ -201,7 +207,7 @@ def test_a_damaged_pack_is_left_out_by_auto_and_named(
         simulate(two, small, "recorded", options=OPTIONS)
     found = simulate(two, small, "auto", options=OPTIONS)
     assert found.simulator == "roofline"
-    assert "recorded" in found.choice
+    assert "recorded" in found.why
 
 
 def test_an_architecture_that_differs_in_one_figure_is_not_recorded(

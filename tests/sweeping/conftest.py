@@ -39,6 +39,8 @@ class Slow:
         return Fidelity("exact")
 
     def prepare(self, problem, arch, options):
+        if "untold" in options.extra:
+            raise SimulationError("no words for it")
         told = f"{arch.array.x} {arch.array.y} {arch.levels['buffer'].size_kib}"
         files = {"problem.txt": str(problem), "arch.txt": told}
         extra = {"elements": str(arch.elements), "x": str(arch.array.x), **options.extra}

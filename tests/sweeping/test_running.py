@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from collections.abc import Callable
@@ -158,6 +159,10 @@ def test_a_refusal_of_the_tool_is_answered_by_the_roofline_and_counted(tmp_path:
     assert list(found["status"]) == ["ok", "ok"]
     # Four layers have a loop nest; the fifth has none and is in closed form anyway.
     assert list(found["fallbacks"]) == [0, 4]
+    told = CliRunner().invoke(app, ["sweep", "report", str(tmp_path / "out"), "--json"])
+    assert json.loads(told.output)["status"]["mixed"] == 1
+    shown = CliRunner().invoke(app, ["sweep", "report", str(tmp_path / "out")]).output
+    assert "1 design of 2 with layers that slow could not answer" in " ".join(shown.split())
 
 
 def test_a_damaged_segment_is_put_aside_and_its_designs_run_again(

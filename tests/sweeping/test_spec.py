@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mmworkload.errors import FormatError, MmworkloadError
+from mmworkload.simulating import choice
 from mmworkload.sweeping.conditions import Condition, Term, figure
 from mmworkload.sweeping.setup import prepare
 from mmworkload.sweeping.space import Space
@@ -132,6 +133,18 @@ def test_recorded_answers_never_serve_a_sweep(tmp_path: Path, sweep_file: SweepF
     setup = prepare(read(sweep_file(simulator="auto")), Store(tmp_path / "out"))
 
     assert setup.simulator in ("timeloop", "zigzag", "roofline")
+
+
+def test_auto_passes_over_a_simulator_that_refuses_a_loop_nest(
+    tmp_path: Path, sweep_file: SweepFile, slow_simulator: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "AUTO", ("slow", "roofline"))
+    plain = prepare(read(sweep_file(simulator="auto")), Store(tmp_path / "out"))
+    refusing = prepare(read(sweep_file(simulator="auto", options={"untold": "anything"})), Store(tmp_path / "out"))
+
+    assert (plain.simulator, plain.why) == ("slow", "")
+    assert refusing.simulator == "roofline"
+    assert refusing.why.startswith("slow: refused layer 'image.0' of ")
 
 
 # --- designs --------------------------------------------------------------------------------------------------------

@@ -125,10 +125,10 @@ def make_row(name: str, seconds: float) -> LayerResult:
 def make_simulation(times: dict[str, float] = SIMULATED, **changes: Any) -> Simulation:
     whole = Simulation(
         model="toy/four",
-        simulator="mapper",
+        chosen="mapper",
         version="1.2",
         fidelity="exact",
-        choice="mapper 1.2",
+        why="",
         arch="chip",
         arch_key="0" * 16,
         bits=16,
