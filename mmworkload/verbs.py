@@ -129,7 +129,7 @@ def simulate(
 
     ``dtype`` forces the operand bits; by default they are the architecture's native precision. ``limit_s`` is the
     wall-clock limit of one job, ``retry`` runs again what failed before, ``extra`` is what one simulator understands
-    (``timeloop_runner``). Under ``auto`` all layers with MACs are answered by one simulator, the first of its order that
+    (``timeloop_runner``). Under ``auto`` one simulator answers all layers with MACs, the first in its order that
     answers every one; one that was asked for by name and hangs or crashes is an error. Raises MmworkloadError.
     """
     from mmworkload.simulating import engine
