@@ -266,6 +266,10 @@ def load(name_or_path: str | Path, dtype: str | None = None) -> Architecture:
 
 def _native(folder: Path) -> Architecture:
     """The architecture in a tool's own files, by the first plug-in whose ``NATIVE`` takes the folder for its own."""
+    try:
+        next(folder.iterdir(), None)
+    except OSError as error:
+        raise ArchitectureError(f"cannot read {folder}: {error.strerror}") from error
     for read in plugins("mmworkload.exporters", "NATIVE").values():
         found: Architecture | None = read(folder)
         if found is not None:

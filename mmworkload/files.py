@@ -86,6 +86,16 @@ def yaml_place(text: str, error: Exception) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}, {at}: {getattr(error, 'problem', '')}{during}"
 
 
+def everything_below(folder: Path) -> list[Path]:
+    """All files and folders below ``folder``, sorted. FormatError names a folder that cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise FormatError(f"cannot read {error.filename}: {error.strerror}") from error
+
+    walked = os.walk(folder, onerror=refuse)
+    return sorted(Path(place, name) for place, folders, files in walked for name in (*folders, *files))
+
+
 def table_suffix(path: Path) -> str:
     """``.parquet`` or ``.csv``, as which a table is written. MmworkloadError for another suffix."""
     if path.suffix not in (".parquet", ".csv"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmworkload.errors import FormatError, UnknownNameError
+from mmworkload.files import require_readable
 
 
 def read_sample(path: Path, expected: Any, model: str) -> Any:
@@ -44,6 +45,7 @@ def _load(path: Path) -> dict[str, Any]:
     import torch
 
     try:
+        require_readable(path)
         if path.suffix == ".npz":
             import numpy
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mmworkload.errors import FormatError, MmworkloadError
-from mmworkload.files import read_json
+from mmworkload.files import everything_below, read_json
 from mmworkload.measuring.folder import MEASUREMENT, Result, load
 from mmworkload.measuring.result import Measurement
 from mmworkload.packs import parquet
@@ -123,7 +123,7 @@ def collect(places: Iterable[str | Path]) -> list[Result]:
                 f" {', '.join(files()) or 'there is none'}"
             )
         if path.is_dir() and not (path / MEASUREMENT).is_file():
-            below = [item for item in sorted(path.rglob("*")) if _is_result(item)]
+            below = [item for item in everything_below(path) if _is_result(item)]
             if not below:
                 raise FormatError(f"{path}: no measurement in it or below it. Write one with: measure NAME -o {path}")
         else:

@@ -7,10 +7,13 @@ while the limit asked for is not larger than the one it ran into.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import json
 import os
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from mmworkload.errors import FormatError, MmworkloadError
 from mmworkload.files import write_atomic
 from mmworkload.printing import tell
 from mmworkload.simulating.estimate import Estimate
+from mmworkload.temporary import temporary_folder
 
 SCHEMA = 1
 TIMEOUT, ERROR, CRASH = "timeout", "error", "crash"
@@ -38,15 +42,32 @@ class Failure:
 
 
 def default_root() -> Path:
-    """``$MMWORKLOAD_CACHE``, else the platform's cache folder."""
+    """``$MMWORKLOAD_CACHE``, else the platform's cache folder; for a user without a home one of this process alone."""
     chosen = os.environ.get("MMWORKLOAD_CACHE")
     if chosen:
         return Path(chosen)
+    try:
+        return _of_the_user()
+    except RuntimeError:
+        # Neither HOME nor an entry among the users, as in a container that runs under any number.
+        return _of_this_process()
+
+
+def _of_the_user() -> Path:
+    """Raises RuntimeError when there is no home folder."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "mmworkload"
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "mmworkload"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmworkload"
+
+
+@functools.cache
+def _of_this_process() -> Path:
+    tell("warning: there is no home folder: results are not kept beyond this command; MMWORKLOAD_CACHE names a place")
+    until_the_end = ExitStack()
+    atexit.register(until_the_end.close)
+    return until_the_end.enter_context(temporary_folder())
 
 
 class Cache:

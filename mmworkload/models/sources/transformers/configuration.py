@@ -24,7 +24,10 @@ def read_configuration(text: str, name: str) -> tuple[Any, str, bool]:
     from transformers import CONFIG_MAPPING
 
     types = sorted(CONFIG_MAPPING.keys())
-    path = Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:
+        raise ModelError(f"{name}: {text} is in the home folder of a user who has none; give the whole path") from error
     if text in types:
         data: dict[str, Any] = {"model_type": text}
     elif path.suffix == ".json" or path.exists():
