@@ -126,23 +126,29 @@ def exporters() -> dict[str, Exporter]:
     return plugins("mmworkload.exporters", "EXPORTER")
 
 
+def exporter_for(target: str, arch: Architecture) -> Exporter:
+    """The exporter of this name. Raises UnknownNameError, or ArchitectureError for a kind of architecture that it does
+    not take."""
+    known = exporters()
+    if target not in known:
+        raise UnknownNameError("exporter", target, [*known, ALL])
+    if arch.kind not in getattr(known[target], "kinds", ("accelerator",)):
+        raise ArchitectureError(f"{target} is told accelerators, and {arch.name} is of the kind {arch.kind}")
+    return known[target]
+
+
 def write_export(
     target: str, source: LayerGraph | Workload, arch: Architecture, output: str | Path, versions: dict[str, str]
 ) -> Export:
     """Writes ``source`` for ``target`` into the folder ``output``, which appears whole or not at all.
 
     ``manifest.json`` and ``manifest.csv`` list every layer: its problem file, MACs, footprints, tensor sizes, or why
-    it is left out. Raises UnknownNameError for an unknown target, ArchitectureError for a kind of architecture that it
-    does not take, and MmworkloadError when ``output`` holds other files.
+    it is left out. Raises MmworkloadError as :func:`exporter_for`, and when ``output`` holds other files.
     """
-    known = exporters()
-    if target not in known:
-        raise UnknownNameError("exporter", target, [*known, ALL])
-    if arch.kind not in getattr(known[target], "kinds", ("accelerator",)):
-        raise ArchitectureError(f"{target} is told accelerators, and {arch.name} is of the kind {arch.kind}")
+    exporter = exporter_for(target, arch)
     destination = Path(output)
     with folder_atomic(destination, MANIFEST) as directory:
-        result = known[target].export(Workload.of(source), arch, directory, versions)
+        result = exporter.export(Workload.of(source), arch, directory, versions)
         write_atomic(directory / MANIFEST, json.dumps(result.to_dict(), indent=1) + "\n")
         write_atomic(directory / "manifest.csv", _csv(result.rows))
     return replace(result, files=(*result.files, MANIFEST, "manifest.csv"))

@@ -96,13 +96,6 @@ def everything_below(folder: Path) -> list[Path]:
     return sorted(Path(place, name) for place, folders, files in walked for name in (*folders, *files))
 
 
-def table_suffix(path: Path) -> str:
-    """``.parquet`` or ``.csv``, as which a table is written. MmworkloadError for another suffix."""
-    if path.suffix not in (".parquet", ".csv"):
-        raise MmworkloadError(f"{path}: the table is written as .parquet or .csv")
-    return path.suffix
-
-
 def _writable_parent(path: Path) -> Path:
     parent = path.absolute().parent
     try:

@@ -365,7 +365,7 @@ class LayerGraph:
     def save(self, path: str | Path) -> None:
         """Writes .json, .yaml or .csv by the suffix of ``path``, whole or not at all."""
         target = Path(path)
-        write_atomic(target, self.to_text(target.suffix))
+        write_atomic(target, self.to_text(target.suffix.lower()))
 
     @classmethod
     def load(cls, path: str | Path) -> LayerGraph:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import ArchitectureError
-from mmworkload.exporting import Export, Exports, write_all, write_export
+from mmworkload.exporting import MANIFEST, Export, Exports, exporter_for, write_all, write_export
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.models.names import Options
+from mmworkload.outputs import require_output_folder
 from mmworkload.sources import (
     Arch,
     Source,
@@ -79,7 +80,10 @@ def export(
     Raises MmworkloadError: unknown exporter or architecture, unknown operators under ``strict``, a folder that holds
     other files.
     """
-    workload, spec = _for_export(source, arch, only, strict, how)
+    spec, own = _export_arch(arch, how)
+    exporter_for(target, spec)
+    require_output_folder(output, MANIFEST)
+    workload = load_workload(source, only, strict, own)
     return write_export(target, workload, spec, output, workload.parts[0].graph.versions)
 
 
@@ -96,17 +100,17 @@ def export_all(
 
     A tool that cannot be told the architecture is left out with its reason. Raises MmworkloadError as :func:`export`.
     """
-    workload, spec = _for_export(source, arch, only, strict, how)
+    spec, own = _export_arch(arch, how)
+    require_output_folder(output, MANIFEST)
+    workload = load_workload(source, only, strict, own)
     return write_all(workload, spec, output, workload.parts[0].graph.versions)
 
 
-def _for_export(
-    source: Source, arch: Arch, only: Iterable[str], strict: bool, how: Options
-) -> tuple[Workload, Architecture]:
+def _export_arch(arch: Arch, how: Options) -> tuple[Architecture, Options]:
     spec, own = machine(arch, how)
     if isinstance(spec, System):
         raise ArchitectureError(f"{spec.label}: an export is for one architecture; export each stage with --only")
-    return load_workload(source, only, strict, own), spec
+    return spec, own
 
 
 def simulate(

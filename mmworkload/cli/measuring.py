@@ -46,7 +46,7 @@ def measure(
     """Times a model: eager end to end, its graph stage by stage, and the kernels of every layer."""
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
-    from mmworkload.measuring.folder import check_place, save
+    from mmworkload.measuring.folder import check_place, save_or_keep
     from mmworkload.sources import has_parts
 
     options: dict[str, Any] = {
@@ -72,7 +72,7 @@ def measure(
     with bar(f"measuring {model}") as progress:
         result = verbs.measure_result(model, progress=progress, **options)
     if output is not None:
-        save(result, output)
+        save_or_keep(result, output)
     if json:
         print_json(result.measurement.to_dict())
         return
@@ -118,6 +118,7 @@ def _parts(name: str, output: Path | None, options: dict[str, Any], json: bool) 
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
     from mmworkload.measuring.parts import check_place
+    from mmworkload.outputs import keep
     from mmworkload.reporting.tables.parts import parts_tables
     from mmworkload.reporting.terminal import print_out
 
@@ -126,7 +127,7 @@ def _parts(name: str, output: Path | None, options: dict[str, Any], json: bool) 
     with bar(f"measuring {name}") as progress:
         measured = verbs.measure_parts(name, progress=progress, **options)
     if output is not None:
-        measured.save(output)
+        keep(output, measured.save)
     if json:
         print_json(measured.to_dict())
         return

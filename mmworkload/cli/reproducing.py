@@ -28,6 +28,7 @@ def reproduce(
 ) -> None:
     """Tables and figures of the papers, beside what the papers state: counted, modelled and measured."""
     from mmworkload.cli.progress import bar
+    from mmworkload.outputs import require_output_folder
     from mmworkload.reporting.terminal import print_out
     from mmworkload.reproducing import Sources, find, items
     from mmworkload.reproducing import reproduce as made
@@ -42,6 +43,8 @@ def reproduce(
             print_out(*list_tables(items()))
         return
     chosen = items() if item.lower() == ALL else (find(item),)
+    if output is not None:
+        require_output_folder(output)
     sources = Sources(measured or (), arch)
     found, files = [], []
     with bar("reproducing") as progress:

@@ -94,9 +94,11 @@ def add(
     """Merges the answers in the cache into packs; those that cannot be right are refused."""
     from mmworkload import arch as architectures
     from mmworkload.cli.progress import bar
+    from mmworkload.outputs import require_output_folder
     from mmworkload.packs import adding
     from mmworkload.simulating.estimate import Options
 
+    require_output_folder(packs)
     done = []
     with bar("reading workloads") as progress:
         graphs = list(_graphs(models, progress))
@@ -129,9 +131,11 @@ def add_measured(
     json: Json = False,
 ) -> None:
     """Merges measurements into packs, one a device: what a simulator can be compared with where the device is not."""
+    from mmworkload.outputs import require_output_folder
     from mmworkload.packs.measured import add_measured as merge
     from mmworkload.packs.measured import collect
 
+    require_output_folder(packs)
     done = [
         {"path": str(path), "device": pack.device, "measurements": len(pack.measurements), "new": new}
         for path, pack, new in merge(collect(measured), packs)
@@ -210,16 +214,19 @@ def export(
     """All recorded rows as one table."""
     import pandas
 
-    from mmworkload.files import table_suffix, write_atomic
+    from mmworkload.files import write_atomic
+    from mmworkload.outputs import TABLE, require_output_file
 
-    suffix = table_suffix(output)
+    require_output_file(output, TABLE)
     rows = [
         {"simulator": pack.simulator, "tool": pack.tool, "recorded": pack.recorded, **asdict(row)}
         for pack in _packs(packs)
         for row in pack.rows
     ]
     frame = pandas.DataFrame(rows)
-    write_atomic(output, frame.to_csv(index=False) if suffix == ".csv" else frame.to_parquet(index=False))
+    write_atomic(
+        output, frame.to_csv(index=False) if output.suffix.lower() == ".csv" else frame.to_parquet(index=False)
+    )
     if json:
         print_json({"path": str(output), "rows": len(rows)})
     else:

@@ -36,7 +36,10 @@ def show(
 ) -> None:
     """What a model is; per stage and layer MACs, parameters, bytes, intensity, share; how operators were treated."""
     from mmworkload import verbs
+    from mmworkload.outputs import SVG, require_output_file
 
+    if plot is not None:
+        require_output_file(plot, SVG)
     made = verbs.generation(model, **how)
     if made is not None:
         from mmworkload.generation.tables import generation_tables

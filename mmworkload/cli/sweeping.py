@@ -118,9 +118,12 @@ def report(
     json: Json = False,
 ) -> None:
     """Pareto front, best designs, which stage bounds them, what each parameter does, modalities side by side."""
+    from mmworkload.outputs import HTML, require_output_file
     from mmworkload.reporting.sweep_report import collect, write_html
     from mmworkload.sweeping.results import Results
 
+    if output is not None:
+        require_output_file(output, HTML)
     found = collect(Results(folder))
     if output is not None:
         write_html(found, output)
@@ -143,9 +146,11 @@ def export(
     json: Json = False,
 ) -> None:
     """All rows as one table: designs, workloads and stages."""
+    from mmworkload.outputs import TABLE, require_output_file
     from mmworkload.sweeping.results import Results
     from mmworkload.sweeping.results import export as write
 
+    require_output_file(output, TABLE)
     rows = write(Results(folder), output)
     if json:
         print_json({"path": str(output), "rows": rows})

@@ -29,7 +29,10 @@ def trace(
     """The layer graph of a model: to a file, or as JSON."""
     from mmworkload import verbs
     from mmworkload.exits.settings import split_exits
+    from mmworkload.outputs import GRAPH, require_output_file
 
+    if output is not None:
+        require_output_file(output, GRAPH)
     if split_exits(model)[1] is not None:
         tell(
             "the whole network, with every exit evaluated and none taken; its segments: mmworkload exits",

@@ -71,9 +71,15 @@ def validate(
     """Measures and simulates the same layers and puts them side by side, for several workloads and architectures."""
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
+    from mmworkload.outputs import HTML, keep, require_output_file, require_output_folder, require_report_packages
     from mmworkload.packs.measured import collect
     from mmworkload.validating.study import graphs_of
 
+    if output is not None:
+        require_output_file(output, HTML)
+    if figures is not None:
+        require_report_packages("matplotlib")
+        require_output_folder(figures)
     results = collect(measured or ())
     names = list(dict.fromkeys(models or ()))
     archs = [item for text in arch for item in split_archs(text)]
@@ -93,11 +99,12 @@ def validate(
             **how,
         )
     if output is not None:
-        study.write_html(output)
+        keep(output, study.write_html)
     if figures is not None:
         from mmworkload.reporting.figures import write_figures
 
-        tell(f"wrote {len(write_figures(study, figures))} figures in {figures}")
+        keep(figures, lambda place: write_figures(study, place))
+        tell(f"wrote the figures in {figures}")
     if json:
         print_json(study.reports[0].to_dict() if _is_one(study.reports, names, archs, simulators) else study.to_dict())
     else:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmworkload.errors import FormatError, MmworkloadError, one_line
-from mmworkload.measuring.folder import MEASUREMENT, check_place, load, save
+from mmworkload.measuring.folder import MEASUREMENT, check_place, load, save_or_keep
 from mmworkload.measuring.result import Measurement
+from mmworkload.outputs import require_output_folder
 
 if TYPE_CHECKING:
     from mmworkload.measuring.folder import Result
@@ -66,6 +67,7 @@ def measure_combinations(
     (:func:`answers`). ``progress`` is called with the combinations done and their number. Raises
     MmworkloadError for a folder that holds something else, and when no combination could be measured.
     """
+    require_output_folder(place)
     folders = [Path(place) / f"b{model.batch}-{model.dtype}" for model in models]
     for model, folder in zip(models, folders, strict=True):
         check_place(folder)
@@ -131,7 +133,7 @@ def _row(model: Model, folder: Path, measure: Callable[[Model], Result], asked: 
             result = measure(model)
             taken = result.measurement
             held = replace(taken, provenance={**taken.provenance, TERMS: _terms(model, asked)})
-            save(replace(result, measurement=held), folder)
+            save_or_keep(replace(result, measurement=held), folder)
             status = "measured"
     except Exception as error:
         # A combination that does not fit must not cost the others.

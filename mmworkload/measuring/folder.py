@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmworkload.errors import FormatError, MmworkloadError
-from mmworkload.files import folder_atomic, require_folder_output
+from mmworkload.errors import FormatError
+from mmworkload.files import folder_atomic
 from mmworkload.measuring.frames import HostRow, KernelRow, columns
 from mmworkload.measuring.result import Measurement
+from mmworkload.outputs import keep, require_output_file, require_output_folder
 
 if TYPE_CHECKING:
     import pandas
@@ -46,12 +47,14 @@ def check_place(path: str | Path) -> None:
     """Raises MmworkloadError when :func:`save` would refuse ``path``: better before measuring than after."""
     place = Path(path)
     if place.suffix == FILE_SUFFIX:
-        if place.is_dir():
-            raise MmworkloadError(f"{place} is a folder; give a file, or a folder's name without {FILE_SUFFIX}.")
-        return
-    if place.is_file():
-        raise MmworkloadError(f"{place} is a file; give a folder, or a file that ends in {FILE_SUFFIX}.")
-    require_folder_output(place, MEASUREMENT)
+        require_output_file(place, (FILE_SUFFIX,))
+    else:
+        require_output_folder(place, MEASUREMENT)
+
+
+def save_or_keep(result: Result, path: str | Path) -> None:
+    """:func:`save`; where that fails, the result is kept elsewhere and the MmworkloadError says where."""
+    keep(path, lambda place: save(result, place))
 
 
 def save(result: Result, path: str | Path) -> None:

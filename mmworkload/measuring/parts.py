@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import FormatError, MmworkloadError
-from mmworkload.files import folder_atomic, read_json, require_folder_output, write_atomic
+from mmworkload.files import folder_atomic, read_json, write_atomic
 from mmworkload.measuring.folder import FILE_SUFFIX, Result, load, save
 from mmworkload.measuring.result import READABLE
 from mmworkload.models.names import Options
+from mmworkload.outputs import require_output_folder
 from mmworkload.sources import generation, has_parts, load_workload, split_exits, traced_model
 from mmworkload.versions import SCHEMA_VERSION
 
@@ -120,9 +121,9 @@ class MeasuredParts:
 def check_place(path: str | Path) -> None:
     """Raises MmworkloadError when :meth:`MeasuredParts.save` would refuse ``path``."""
     place = Path(path)
-    if place.suffix == FILE_SUFFIX or place.is_file():
+    if place.suffix == FILE_SUFFIX:
         raise MmworkloadError(f"{place}: parts are written to a folder, one for each; give a folder")
-    require_folder_output(place, INDEX)
+    require_output_folder(place, INDEX)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.errors import UnavailableError
 from mmworkload.files import write_atomic
+from mmworkload.outputs import require_report_packages
 from mmworkload.reporting.answered import simulated_by
 from mmworkload.reporting.summary import (
     Bound,
@@ -80,7 +80,7 @@ def write_study(study: Study, path: str | Path) -> None:
 
 def render(study: Study) -> str:
     """The report as text. Raises UnavailableError when jinja2 or matplotlib is missing."""
-    _require("jinja2", "matplotlib")
+    require_report_packages("jinja2", "matplotlib")
     from markupsafe import Markup
 
     pages = environment()
@@ -101,7 +101,7 @@ def render(study: Study) -> str:
 
 def figures(study: Study) -> dict[str, str]:
     """Every figure by name, as ``<svg>``. UnavailableError without matplotlib."""
-    _require("matplotlib")
+    require_report_packages("matplotlib")
     found = {}
     for item in _workloads(study):
         model = f"{item.first.validation.model} {item.anchor}"
@@ -111,14 +111,6 @@ def figures(study: Study) -> dict[str, str]:
             for figure in comparison.figures:
                 found[f"{model} {comparison.label} {figure.title}"] = figure.svg
     return found
-
-
-def _require(*packages: str) -> None:
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        raise UnavailableError(
-            f"the HTML report needs {' and '.join(missing)}, not installed: pip install 'mmworkload[report]'"
-        )
 
 
 def _few(names: Sequence[str], noun: str) -> str:

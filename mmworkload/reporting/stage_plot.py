@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmworkload.errors import FormatError
 from mmworkload.files import write_atomic
+from mmworkload.outputs import SVG, require_output_file
 from mmworkload.reporting.stage_graph import Node, StageGraph, stage_graph
 from mmworkload.reporting.stage_layout import BAR, FONT, LINE, SMALL, THINNEST, Box, Text, place
 from mmworkload.reporting.stage_wires import ARROW, Drawing, Wire, draw, number, point
@@ -38,11 +38,10 @@ _SCALE_WIDTH = 40.0
 def write_plot(graph: LayerGraph, path: str | Path) -> None:
     """Writes the picture, whole or not at all. Equal graphs give equal bytes.
 
-    Raises FormatError for another suffix than ``.svg``, MmworkloadError when ``path`` cannot be written.
+    Raises MmworkloadError for another suffix than ``.svg`` and when ``path`` cannot be written.
     """
     target = Path(path)
-    if target.suffix.lower() != ".svg":
-        raise FormatError(f"{target}: the stage graph is drawn as SVG; give a file that ends in .svg")
+    require_output_file(target, SVG)
     write_atomic(target, render(graph))
 
 

@@ -7,12 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.errors import UnavailableError
 from mmworkload.files import write_atomic
+from mmworkload.outputs import require_report_packages
 from mmworkload.reporting.templates import environment
 from mmworkload.reporting.units import plural, share, si, times
 from mmworkload.straggler import encoded
@@ -433,11 +432,7 @@ def write_html(report: Report, path: Path) -> None:
 
 def render(report: Report) -> str:
     """The page as text. Raises UnavailableError when jinja2 or matplotlib is missing."""
-    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
-    if missing:
-        raise UnavailableError(
-            f"the HTML report needs {' and '.join(missing)}, not installed: pip install 'mmworkload[report]'"
-        )
+    require_report_packages("jinja2", "matplotlib")
     from markupsafe import Markup
 
     pages = environment()

@@ -390,12 +390,13 @@ def export(results: Results, path: Path) -> int:
     import pyarrow.csv
     import pyarrow.parquet
 
-    from mmworkload.files import table_suffix, write_atomic
+    from mmworkload.files import write_atomic
+    from mmworkload.outputs import TABLE, require_output_file
 
-    suffix = table_suffix(path)
+    require_output_file(path, TABLE)
     rows = flat(results)
     stream = io.BytesIO()
-    if suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         pyarrow.parquet.write_table(rows, stream, compression="zstd")
     else:
         plain = [
