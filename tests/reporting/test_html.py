@@ -261,7 +261,7 @@ def test_a_sum_above_the_eager_time_is_explained_by_row(make_case: Any, case: An
 def test_a_missing_package_is_named_with_its_extra(case: Any, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "mmworkload.reporting.html.find_spec", lambda name: None if name == missing else find(name), raising=True
+        "mmworkload.outputs.find_spec", lambda name: None if name == missing else find(name), raising=True
     )
 
     with pytest.raises(UnavailableError, match=rf"needs {missing}, not installed: pip install 'mmworkload\[report\]'"):
