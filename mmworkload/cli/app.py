@@ -78,8 +78,8 @@ def _all(
         put(context.get_help())
 
 
-def main() -> None:
-    """The console script ``mmworkload``."""
+def run() -> None:
+    """Runs the command that the process was started with, and ends the process."""
     try:
         claim_stdout()
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import signal
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ import typer
 from mmworkload.errors import MmworkloadError, kind_and_text, one_line
 from mmworkload.models.names import Options
 from mmworkload.printing import OutputError, discard, put, results, results_apart, tell
+from mmworkload.signals import Ended, unwinding
 
 Model = Annotated[
     str,
@@ -75,7 +75,8 @@ All = Annotated[bool, typer.Option("--all", help="every layer, not the largest o
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Keeps stdout for results, and turns errors into one line on stderr and exit code 2, Ctrl-C into 130.
+    """Keeps stdout for results, and turns errors into one line on stderr and exit code 2, an ending signal into 128
+    and its number.
 
     Errors are ours, a file or folder that the system refuses wherever it is met, and a ``sys.exit`` in a user's code.
     """
@@ -83,7 +84,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            with results_apart():
+            with unwinding(), results_apart():
                 function(*args, **kwargs)
         except BrokenPipeError:
             # The reader of our output has gone (``| head``): there is nothing left to say.
@@ -93,9 +94,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 discard(results())
             tell(f"error: {_in_a_sentence(error)}")
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
+        except Ended as end:
             tell("interrupted")
-            raise typer.Exit(128 + signal.SIGINT) from None
+            raise typer.Exit(128 + end.number) from None
 
     return wrapped
 

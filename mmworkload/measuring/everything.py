@@ -14,6 +14,7 @@ import fnmatch
 import gc
 import io
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from typing import Any
 from mmworkload.errors import MmworkloadError, UnknownNameError, one_line
 from mmworkload.files import write_atomic
 from mmworkload.measuring import DEVICES, Measurement, find_device, measure
+from mmworkload.signals import Ended, unwinding
 
 # Batch sizes besides each family's own: the latency case, and one that fills a device.
 BATCHES = (1, 32)
@@ -203,7 +205,8 @@ def _slug(text: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, 2 after an error, 130 after Ctrl-C."""
+    """The command line; returns the exit code: 0, 2 after an error, 130 after Ctrl-C, 128 and its number after another
+    signal."""
     parser = argparse.ArgumentParser(
         prog="python -m mmworkload.measuring.everything", description="Measures every workload that is installed."
     )
@@ -215,14 +218,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("patterns", nargs="*", help="globs over workload/variant; all without any")
     options = parser.parse_args(arguments)
     try:
-        items = plan(options.patterns, batches=options.batch or (), dtypes=options.dtype or DTYPES[options.device])
-        return _run(options.device, options.out, options.limit_s, items)
+        with unwinding():
+            items = plan(options.patterns, batches=options.batch or (), dtypes=options.dtype or DTYPES[options.device])
+            return _run(options.device, options.out, options.limit_s, items)
     except MmworkloadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         print("interrupted", file=sys.stderr)
-        return 130
+        return 128 + (end.number if isinstance(end, Ended) else signal.SIGINT)
 
 
 def _run(device: str, out: Path, limit_s: float, items: Sequence[Item]) -> int:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from mmworkload.analyzing import COLUMNS, ELSEWHERE, VIEWS, analyze
 from mmworkload.analyzing.page import page
-from mmworkload.cli import app
+from mmworkload.cli.app import app
 from mmworkload.errors import MmworkloadError, UnknownNameError
 from mmworkload.measuring.folder import Result, save
 from mmworkload.reporting.tables.analysis import analysis_tables

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from mmworkload import verbs
 from mmworkload.analyzing import analyze
-from mmworkload.cli import app
+from mmworkload.cli.app import app
 from mmworkload.measuring.folder import Result
 
 US = 1e-6

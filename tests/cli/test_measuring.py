@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("torch")
 
-from mmworkload.cli import app
+from mmworkload.cli.app import app
 from mmworkload.measuring.folder import load
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from mmworkload.processes import descendants
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +64,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "tmp").mkdir()
     return {
         **os.environ,
-        "PYTHONPATH": str(tmp_path / "plugin"),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "plugin"), os.environ.get("PYTHONPATH", "")]),
         "MMWORKLOAD_CACHE": str(tmp_path / "cache"),
         "TMPDIR": str(tmp_path / "tmp"),
         "STARTED": str(tmp_path / "started"),
@@ -111,14 +114,17 @@ def started(tmp_path: Path) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-def test_ctrl_c_ends_with_130_and_leaves_no_process_and_no_file(tmp_path: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_with_its_code_and_leaves_no_process_and_no_file(
+    tmp_path: Path, environment: dict[str, str], number: signal.Signals
+) -> None:
     process = subprocess.Popen(
         command(tmp_path), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     )
     worker = started(tmp_path)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (128 + number, "", "interrupted\n")
     assert gone(worker)
     assert list((tmp_path / "tmp").iterdir()) == []
 
@@ -132,6 +138,30 @@ def test_kill_minus_9_leaves_no_process(tmp_path: Path, environment: dict[str, s
     process.kill()
     process.wait()
     assert gone(worker)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="locks of folders")
+def test_what_kill_minus_9_left_goes_at_the_next_start(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Driver and guardians at once: nobody is left to remove their folders."""
+    process = subprocess.Popen(
+        command(tmp_path), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path
+    )
+    worker = started(tmp_path)
+    process.send_signal(signal.SIGSTOP)
+    # Parents first: a guardian that lives removes the folder of its worker.
+    for pid in list(descendants(process.pid)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
+    assert gone(worker)
+    left = list((tmp_path / "tmp").iterdir())
+
+    subprocess.run(
+        command(tmp_path, "--limit-s", "0.3"), env=environment, capture_output=True, cwd=tmp_path, timeout=120
+    )
+    assert len(left) == 1
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_a_simulator_that_hangs_is_killed_at_its_limit_and_is_one_error(

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import mmworkload.cli
-from mmworkload.cli import app
+from mmworkload.cli.app import app
 
 TALKS = """
 import ctypes, sys

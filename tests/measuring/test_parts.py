@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 import torch
 
 from mmworkload import verbs
-from mmworkload.cli import app
+from mmworkload.cli.app import app
 from mmworkload.errors import FormatError, MmworkloadError
 from mmworkload.exits import with_exits
 from mmworkload.exits.settings import split_exits

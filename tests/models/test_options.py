@@ -14,7 +14,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from mmworkload import verbs
-from mmworkload.cli import app
+from mmworkload.cli.app import app
 from mmworkload.errors import FormatError, MmworkloadError, ModelError, UnknownNameError
 from mmworkload.graph import LayerGraph
 from mmworkload.models import Model, Parameter, resolve

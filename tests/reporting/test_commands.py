@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from mmworkload.cli import app
+from mmworkload.cli.app import app
 from mmworkload.cli.listing import listing
 from mmworkload.graph import LayerGraph
 from mmworkload.reporting.stage_plot import render

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mmworkload.cli import app
+from mmworkload.cli.app import app
 from mmworkload.cli.progress import bar
 from mmworkload.graph import LayerGraph
 from mmworkload.reporting.markdown import literal, table

@@ -10,7 +10,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from mmworkload.cli import app
+from mmworkload.cli.app import app
 from mmworkload.reporting.units import TIMES
 from mmworkload.reproducing import items, reproduce
 

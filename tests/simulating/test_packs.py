@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from mmworkload import verbs
 from mmworkload.arch import Architecture
-from mmworkload.cli import app
+from mmworkload.cli.app import app
 from mmworkload.errors import FormatError, MmworkloadError, SimulationError, UnavailableError
 from mmworkload.graph import LayerGraph
 from mmworkload.layer import Layer, Work

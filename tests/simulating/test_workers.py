@@ -143,6 +143,7 @@ def test_children_that_a_tool_forgets_may_end_before_its_job() -> None:
         '{"number": 1}\n',
         "no end ",
     ],
+    ids=["text", "bytes", "number", "deep", "stale", "no answer", "before the answer"],
 )
 def test_garbage_in_a_workers_pipe_costs_its_job_only(text: str) -> None:
     broken, *others = run([job("garbage", text=text), job("answer", cycles="5"), job("answer", cycles="6")], workers=1)
