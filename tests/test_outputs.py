@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mmworkload.cli import app
+from mmworkload.cli.app import app
 from mmworkload.errors import MmworkloadError
 from mmworkload.files import folder_atomic, write_atomic
 from mmworkload.outputs import GRAPH, HTML, SVG, TABLE, keep, require_output_file, require_output_folder

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from mmworkload.cli import app
+from mmworkload.cli.app import app
 
 LONG = "n" * 300
 
