@@ -16,7 +16,7 @@ setup(
     packages=packages,
     package_dir={"mmworkload": "mmworkload", **{f"mmworkload.{shelf}": shelf for shelf in SHELVES}},
     package_data={
-        "": ["py.typed", "*.yaml", "*.html", "*.css", "*schema.json"],
+        "": ["py.typed", "*.yaml", "*.html", "*.css", "*.js", "*schema.json"],
         "mmworkload.shapes": ["**/*.yaml"],
         "mmworkload.results": ["*.parquet"],
         "mmworkload.measurements": ["*.parquet"],

@@ -8,11 +8,12 @@ its parameters, stages, end_to_end, inputs (:class:`mmworkload.models.Options`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from mmworkload.arch import Architecture
-from mmworkload.errors import ArchitectureError
+from mmworkload.errors import ArchitectureError, MmworkloadError, SimulationError, UnknownNameError, one_line
 from mmworkload.exporting import MANIFEST, Export, Exports, exporter_for, write_all, write_export
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.models.names import Options
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mmworkload.measuring.parts import MeasuredParts
     from mmworkload.measuring.result import Measurement
     from mmworkload.simulating.engine import Simulation
+    from mmworkload.simulating.several import Asked, Simulations
     from mmworkload.tracing import Traced
     from mmworkload.validating.report import Report, Study
 
@@ -49,6 +51,7 @@ __all__ = [
     "measure_parts",
     "measure_result",
     "simulate",
+    "simulate_all",
     "trace",
     "validate",
     "validate_all",
@@ -159,6 +162,85 @@ def simulate(
         progress=progress,
     )
     return sampled.told(result) if sampled else result
+
+
+def simulate_all(
+    source: Source,
+    archs: Sequence[Arch],
+    simulators: Sequence[str] = ("auto",),
+    *,
+    only: Iterable[str] = (),
+    strict: bool = True,
+    effort: str = "normal",
+    limit_s: float = 300.0,
+    workers: int | None = None,
+    cache: bool = True,
+    retry: bool = False,
+    extra: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **how: Unpack[Options],
+) -> Simulations:
+    """Simulates ``source``, traced once, on each architecture by each simulator.
+
+    The arguments are those of :func:`simulate`. One simulator that cannot answer for one architecture is an entry with
+    its reason. Raises MmworkloadError when none answers, and for names that do not exist before anything is traced.
+    """
+    from mmworkload.simulating.choice import choose
+    from mmworkload.simulating.estimate import Options as Running
+    from mmworkload.simulating.several import Asked, Simulations
+
+    specs = [machine(arch, how) for arch in archs]
+    pairs = [(spec, name) for spec, _ in specs for name in dict.fromkeys(simulators)]
+    running = Running(effort=effort, limit_s=limit_s, extra=dict(extra or {}))
+
+    def told(call: Callable[[], Simulation | None], spec: Architecture | System, name: str) -> Asked:
+        try:
+            return Asked(System.of(spec).label, name, call())
+        except UnknownNameError:
+            raise
+        except MmworkloadError as error:
+            if len(pairs) == 1:
+                raise
+            return Asked(System.of(spec).label, name, None, one_line(error))
+
+    def able(spec: Architecture | System, name: str) -> None:
+        for design in System.of(spec).architectures:
+            choose(name, design, running)
+
+    before = [told(partial(able, spec, name), spec, name) for spec, name in pairs]
+    _require_one(before, lambda item: not item.reason)
+    own = specs[0][1]
+    sampled = sampled_generation(source, own)
+    workload = load_workload(sampled.workload if sampled else source, only, strict, own)
+
+    def run(spec: Architecture | System, name: str) -> Simulation:
+        result = simulate(
+            workload,
+            spec,
+            simulator=name,
+            strict=strict,
+            effort=effort,
+            limit_s=limit_s,
+            workers=workers,
+            cache=cache,
+            retry=retry,
+            extra=extra,
+            progress=progress,
+            dtype=own.get("dtype"),
+        )
+        return sampled.told(result) if sampled else result
+
+    asked = [
+        item if item.reason else told(partial(run, spec, name), spec, name)
+        for item, (spec, name) in zip(before, pairs, strict=True)
+    ]
+    _require_one(asked, lambda item: item.simulation is not None)
+    return Simulations(tuple(asked))
+
+
+def _require_one(asked: Sequence[Asked], holds: Callable[[Asked], bool]) -> None:
+    if not any(map(holds, asked)):
+        raise SimulationError("; ".join(f"{item.simulator} on {item.arch}: {item.reason}" for item in asked))
 
 
 def measure(model: str, **options: Any) -> Measurement:

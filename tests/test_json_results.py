@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import mmworkload
+from mmworkload import verbs
 from mmworkload.measuring.combinations import Combination
 from mmworkload.measuring.energy import Energy
 from mmworkload.measuring.result import Execution, Training, TrainingLayer, TrainingStage
@@ -37,6 +38,26 @@ def test_a_simulation(report: dict[str, Any]) -> None:
     whole, layer = tables("Simulations")
     assert set(report["simulation"]) == whole
     assert set(report["simulation"]["layers"][0]) == layer
+
+
+def test_several_architectures_and_the_table_of_a_simulation() -> None:
+    graph = mmworkload.load(str(Path(__file__).resolve().parents[1] / "shapes" / "av-mnist" / "image.yaml"))
+    found = verbs.simulate_all(graph, ["eyeriss_like", "h100"], ["roofline"])
+    data = found.to_dict()
+    (whole,) = tables("Several architectures")
+    simulation, _ = tables("Simulations")
+
+    assert set(data) == whole
+    assert all(set(item) == simulation | {"asked"} for item in data["simulations"])
+    section = DOCUMENT.split("\n## The table of a simulation\n")[1].split("\n## ")[0]
+    listed = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    described = {name for cell in listed for name in re.findall(r"`(\w+)`", cell)}
+    columns = set(found.to_pandas().columns) - {"asked"}
+    by_place = re.compile(r"energy_\w+_j|traffic_\w+_bytes")
+    assert {name for name in columns if not by_place.fullmatch(name)} == {
+        name for name in described if not by_place.fullmatch(name)
+    }
+    assert {"energy_dram_j", "energy_mac_j", "traffic_dram_bytes"} <= columns & described
 
 
 def test_a_measurement(report: dict[str, Any]) -> None:

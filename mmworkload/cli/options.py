@@ -49,6 +49,15 @@ Stages = Annotated[
 ]
 EndToEnd = Annotated[bool, typer.Option("--end-to-end", help="with pre-processing of raw inputs, on the host")]
 Inputs = Annotated[str | None, typer.Option("--inputs", help="a real sample: .npz or .pt with a tensor for each input")]
+Archs = Annotated[
+    list[str],
+    typer.Option(
+        "--arch",
+        "-a",
+        help="architectures (mmworkload list archs, a YAML file, a Timeloop folder, host) with commas between;"
+        " STAGE=ARCH,*=ARCH is one system; may be repeated",
+    ),
+]
 Only = Annotated[list[str] | None, typer.Option("--only", help="stages to keep, as a glob: encoder/*; may be repeated")]
 Strict = Annotated[bool, typer.Option("--strict/--no-strict", help="refuse operators that no lowering covers")]
 Simulator = Annotated[
@@ -185,6 +194,17 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise MmworkloadError(f"{option} {text}: write NAME=VALUE, as in {option} {example}")
     return name, value
+
+
+def split_archs(text: str) -> list[str]:
+    """``A,B`` is two architectures; neighbours with ``=`` in them are one system: ``A,encoder/image=B,*=C`` is two."""
+    found: list[str] = []
+    for item in text.split(","):
+        if "=" in item and found and "=" in found[-1]:
+            found[-1] += f",{item}"
+        else:
+            found.append(item)
+    return found
 
 
 def print_json(data: Any) -> None:

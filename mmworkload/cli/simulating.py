@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from mmworkload.cli.options import (
     All,
-    Arch,
+    Archs,
     Json,
     Model,
     Only,
@@ -16,8 +20,10 @@ from mmworkload.cli.options import (
     model_options,
     print_json,
     simulator_options,
+    split_archs,
 )
 from mmworkload.models.names import Options
+from mmworkload.printing import tell
 
 
 @command
@@ -25,51 +31,55 @@ from mmworkload.models.names import Options
 @simulator_options
 def simulate(
     model: Model,
-    arch: Arch,
+    arch: Archs,
     how: Options,
     running: dict[str, Any],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="report to write: .html, .json, .csv or .parquet by its suffix"),
+    ] = None,
     simulator: Simulator = "auto",
     only: Only = None,
     strict: Strict = True,
     all_layers: All = False,
     json: Json = False,
 ) -> None:
-    """Cycles, latency and energy of every layer on an accelerator; of several simulators side by side."""
+    """Cycles, latency and energy of every layer; several accelerators and several simulators side by side."""
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
+    from mmworkload.outputs import keep, require_output_file
+    from mmworkload.reporting.simulation_file import SUFFIXES, write
     from mmworkload.simulating.choice import require_known
-    from mmworkload.sources import load_workload, machine
 
+    if output is not None:
+        require_output_file(output, SUFFIXES)
+    simulators = simulator.split(",")
+    for name in simulators:
+        require_known(name)
     with bar(f"simulating {model}") as progress:
-        spec, how = machine(arch, how)
-        if "," not in simulator:
-            result = verbs.simulate(
-                model, spec, simulator=simulator, only=only or (), strict=strict, progress=progress, **running, **how
-            )
-        else:
-            from mmworkload.simulating.comparison import compare_simulators
-
-            for name in simulator.split(","):
-                require_known(name)
-            workload = load_workload(model, only or (), strict, how)
-            comparison = compare_simulators(
-                simulator.split(","),
-                lambda name: verbs.simulate(
-                    workload,
-                    spec,
-                    simulator=name,
-                    strict=strict,
-                    progress=progress,
-                    **running,
-                    dtype=how.get("dtype"),
-                ),
-            )
+        found = verbs.simulate_all(
+            model,
+            list(dict.fromkeys(item for text in arch for item in split_archs(text))),
+            simulators,
+            only=only or (),
+            strict=strict,
+            progress=progress,
+            **running,
+            **how,
+        )
+    if output is not None:
+        keep(output, partial(write, found))
     if json:
-        print_json((comparison if "," in simulator else result).to_dict())
-        return
-    from mmworkload.reporting.tables import comparison_tables, print_out, simulate_tables
-
-    if "," in simulator:
-        print_out(*comparison_tables(comparison))
+        print_json(found.to_dict())
     else:
-        print_out(*simulate_tables(result, all_layers=all_layers))
+        from mmworkload.reporting.tables import comparison_tables, print_out, simulate_tables
+        from mmworkload.reporting.tables.several import several_tables
+
+        if found.alone is not None:
+            print_out(*simulate_tables(found.alone, all_layers=all_layers))
+        elif found.comparison is not None:
+            print_out(*comparison_tables(found.comparison))
+        else:
+            print_out(*several_tables(found))
+    if output is not None:
+        tell(f"wrote {output}")

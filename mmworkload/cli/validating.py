@@ -10,6 +10,7 @@ import typer
 
 from mmworkload.cli.options import (
     All,
+    Archs,
     Device,
     Json,
     Only,
@@ -18,6 +19,7 @@ from mmworkload.cli.options import (
     model_options,
     print_json,
     simulator_options,
+    split_archs,
 )
 from mmworkload.models.names import Options
 from mmworkload.printing import tell
@@ -27,15 +29,7 @@ from mmworkload.printing import tell
 @model_options
 @simulator_options
 def validate(
-    arch: Annotated[
-        list[str],
-        typer.Option(
-            "--arch",
-            "-a",
-            help="architectures with commas between: host,eyeriss_like; STAGE=ARCH,*=ARCH is one system; may be"
-            " repeated",
-        ),
-    ],
+    arch: Archs,
     how: Options,
     running: dict[str, Any],
     models: Annotated[
@@ -119,14 +113,3 @@ def validate(
 def _is_one(reports: Sequence[Any], *asked: Sequence[str]) -> bool:
     """Whether one comparison was asked for, so that the answer is one."""
     return len(reports) == 1 and all(len(item) <= 1 for item in asked)
-
-
-def split_archs(text: str) -> list[str]:
-    """``A,B`` is two architectures; neighbours with ``=`` in them are one system: ``A,encoder/image=B,*=C`` is two."""
-    found: list[str] = []
-    for item in text.split(","):
-        if "=" in item and found and "=" in found[-1]:
-            found[-1] += f",{item}"
-        else:
-            found.append(item)
-    return found

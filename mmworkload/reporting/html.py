@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from mmworkload.reporting.summary import (
     simulated_bound,
     verdicts,
 )
-from mmworkload.reporting.templates import environment
+from mmworkload.reporting.templates import environment, text_of
 from mmworkload.reporting.units import coefficient, plural, share, si, times
 from mmworkload.validating.device import operations
 from mmworkload.validating.lanes import lanes, modalities
@@ -85,13 +84,12 @@ def render(study: Study) -> str:
 
     pages = environment()
     pages.filters.update(seconds=lambda value: si(value, "s"), si=si, share=share, times=times, coefficient=coefficient)
-    package = files("mmworkload.reporting")
-    template = pages.from_string(package.joinpath("report.html").read_text(encoding="utf-8"))
+    template = pages.get_template("report.html")
     workloads = _workloads(study)
     names = list(dict.fromkeys(item.first.validation.model for item in workloads))
     archs = list(dict.fromkeys(item.validation.arch for item in study.reports))
     return template.render(
-        css=Markup(package.joinpath("report.css").read_text(encoding="utf-8")),
+        css=Markup(text_of("report.css")),
         title=f"{_few(names, 'workload')} on {_few(archs, 'architecture')}",
         workloads=workloads,
         study=study,

@@ -26,9 +26,16 @@ SIDES = (MEASURED, SIMULATED, *STAGES[2:])
 """Colours of the measured side and of the simulated ones."""
 
 
-def bars(name: str, what: str, rows: Mapping[str, Sequence[float | None]], sides: Sequence[str], most: int = 10) -> str:
-    """Bars side by side: label to the share on each of ``sides``, the measured one first. Of more than ``most`` rows
-    the last ones are one."""
+def bars(
+    name: str,
+    what: str,
+    rows: Mapping[str, Sequence[float | None]],
+    sides: Sequence[str],
+    most: int = 10,
+    of: str = "time",
+) -> str:
+    """Bars side by side: label to the share ``of`` something on each of ``sides``, the measured one first, where there
+    is one. Of more than ``most`` rows the last ones are one."""
     shown = _at_most(rows, most, len(sides))
     height = 0.76 / len(sides)
     with style(name):
@@ -49,11 +56,15 @@ def bars(name: str, what: str, rows: Mapping[str, Sequence[float | None]], sides
         axes.set_ylim(len(shown) - 0.45, -0.55)
         axes.set_xlim(0, 118)
         axes.set_xticks(range(0, 101, 25))
-        axes.set_xlabel("share of the side's time in layers (%)")
+        axes.set_xlabel("share of the side's time in layers (%)" if of == "time" else f"share of all {of} (%)")
         _plain_rows(axes)
         _legend(figure, [(side, SIDES[index % len(SIDES)], "s") for index, side in enumerate(sides)])
         spoken = "; ".join(f"{label}: {', '.join(share(value) for value in values)}" for label, values in shown)
-        return inline(figure, name, f"Share of time by {what}: {', '.join(sides)}. {spoken}.")
+        return inline(
+            figure,
+            name,
+            f"Share of {of} by {what}: {', '.join(sides)}. {spoken}.",
+        )
 
 
 def _at_most(

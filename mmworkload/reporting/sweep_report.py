@@ -6,13 +6,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmworkload.files import write_atomic
 from mmworkload.outputs import require_report_packages
-from mmworkload.reporting.templates import environment
+from mmworkload.reporting.templates import environment, text_of
 from mmworkload.reporting.units import plural, share, si, times
 from mmworkload.straggler import encoded
 from mmworkload.sweeping.conditions import UNITS, Term
@@ -438,13 +437,12 @@ def render(report: Report) -> str:
     pages = environment()
     pages.filters.update(share=share, times=times, si=si, named=named)
     pages.globals["value_text"] = value_text
-    package = files("mmworkload.reporting")
-    template = pages.from_string(package.joinpath("sweep_report.html").read_text(encoding="utf-8"))
+    template = pages.get_template("sweep_report.html")
     figures: Sequence[_Figure] = [_Figure(title, Markup(svg), caption) for title, svg, caption in _drawn(report)]
     return template.render(
         report=report,
         status=report.status,
-        css=Markup(package.joinpath("report.css").read_text(encoding="utf-8")),
+        css=Markup(text_of("report.css")),
         answers=answers(report),
         reminders=reminders(report),
         energies=energies(report.status),

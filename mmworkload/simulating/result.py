@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas
 
 Key = TypeVar("Key")
+_COLUMNS = ("layer", "phase", "runs", "macs", "latency_s", "share", "energy_j", "dram_bytes")
 
 
 @dataclass(frozen=True)
@@ -282,11 +283,50 @@ class Simulation:
         )
 
     def to_pandas(self) -> pandas.DataFrame:
-        """One row a layer; the columns are the fields of :class:`LayerResult`."""
+        """One row a layer over all its runs in its phase, a table of plain columns (docs/json.md).
+
+        Energy by component is a column ``energy_<component>_j`` each, traffic by level ``traffic_<level>_bytes``.
+        """
         import pandas
 
-        names = [item.name for item in fields(LayerResult)]
-        return pandas.DataFrame([asdict(row) for row in self.layers], columns=names)
+        groups = list(self.by_layer().values())
+        components = dict.fromkeys(name for row in self.layers for name in row.energy_by_component_j)
+        levels = dict.fromkeys(name for row in self.layers for name in row.traffic_bytes)
+        rows = [self._flat(group, components, levels) for group in groups]
+        return pandas.DataFrame(rows, columns=None if rows else _COLUMNS)
+
+    def _flat(self, rows: list[LayerResult], components: Iterable[str], levels: Iterable[str]) -> dict[str, Any]:
+        first, totals = rows[0], self.totals_of(rows)
+        values = {
+            "layer": first.layer,
+            "phase": first.phase,
+            "runs": _whole(sum(row.weight for row in rows)),
+            "op": first.op,
+            "stage": first.stage,
+            "modality": first.modality,
+            "macs": _whole(totals.macs),
+            "outer_macs": _whole(sum(row.outer_macs * row.weight for row in rows)),
+            "cycles": _whole(totals.cycles),
+            "latency_s": totals.latency_s,
+            "share": totals.share,
+            "energy_j": totals.energy_j,
+            "utilization": self.busy(rows),
+            "bound": first.bound,
+            "dram_bytes": _whole(totals.dram_bytes),
+            "simulator": first.simulator,
+            "floored_from": first.floored_from,
+            "note": first.note,
+            "arch": first.arch,
+            "energy_basis": first.energy_basis,
+            "includes": "; ".join(first.includes),
+        }
+        for name in components:
+            joules = sum(row.energy_by_component_j.get(name, 0.0) * row.weight for row in rows)
+            values[f"energy_{name}_j"] = None if totals.energy_j is None else joules
+        for name in levels:
+            sizes = (sum(row.traffic_bytes.get(name, {}).values()) * row.weight for row in rows)
+            values[f"traffic_{name}_bytes"] = _whole(sum(sizes))
+        return values
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``: plain values only."""
@@ -332,3 +372,8 @@ class Simulation:
             ],
             "layers": [asdict(row) for row in self.layers],
         }
+
+
+def _whole(value: float) -> float:
+    """A count as an integer where it is one."""
+    return int(value) if value == int(value) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Run:
     where: the device, or the architecture with its simulator.
     total_s: the sum over layers. ``whole_s`` is the eager model end to end, or the critical path; never mixed with it.
     layers: name to seconds of all its runs; stages: layer to its stage.
+    energy_j, dram_bytes: of the whole, None where they are not known; energy_by_component_j: empty then.
     """
 
     kind: str
@@ -34,10 +35,18 @@ class Run:
     whole_s: float
     layers: dict[str, float]
     stages: dict[str, str]
+    energy_j: float | None = None
+    dram_bytes: float | None = None
+    energy_by_component_j: dict[str, float] = field(default_factory=dict)
 
     @property
     def total_s(self) -> float:
         return sum(self.layers.values())
+
+
+def ratio(first: float | None, second: float | None) -> float | None:
+    """Second over first; None without either, or of nothing."""
+    return None if second is None or not first else second / first
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Pair:
     @property
     def ratio(self) -> float | None:
         """Second over first."""
-        return None if self.second_s is None or not self.first_s else self.second_s / self.first_s
+        return ratio(self.first_s, self.second_s)
 
     @property
     def larger_s(self) -> float:
@@ -75,11 +84,17 @@ class RunComparison:
     layers: tuple[Pair, ...]
     differences: tuple[str, ...]
 
+    @property
+    def energy(self) -> dict[str, tuple[float | None, float | None]]:
+        """Component to its joules in both runs, None where a run has no such component."""
+        runs = self.first.energy_by_component_j, self.second.energy_by_component_j
+        return {name: (runs[0].get(name), runs[1].get(name)) for name in dict.fromkeys([*runs[0], *runs[1]])}
+
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
 
         def run(item: Run) -> dict[str, Any]:
-            names = ("kind", "model", "batch", "where", "precision", "whole_s", "total_s")
+            names = ("kind", "model", "batch", "where", "precision", "whole_s", "total_s", "energy_j", "dram_bytes")
             return {name: getattr(item, name) for name in names}
 
         return {
@@ -87,6 +102,10 @@ class RunComparison:
             "first": run(self.first),
             "second": run(self.second),
             "differences": list(self.differences),
+            "energy": [
+                {"component": name, "first_j": first, "second_j": second, "ratio": ratio(first, second)}
+                for name, (first, second) in self.energy.items()
+            ],
             "stages": [item.to_dict("stage") for item in self.stages],
             "layers": [item.to_dict("layer") for item in self.layers],
         }
@@ -101,6 +120,8 @@ def load_run(path: str | Path) -> Run:
     if place.is_dir():
         return _measured(place)
     data = read_json(place)
+    if isinstance(data, dict) and "simulations" in data:
+        raise FormatError(f"{place}: it holds several simulations; save each alone (simulate -o) to compare two")
     if isinstance(data, dict) and "serial_latency_s" in data:
         return _simulated(data, place)
     return _measured(place)
@@ -119,6 +140,7 @@ def _measured(place: Path) -> Run:
         whole_s=found.eager.median_s,
         layers={item.layer: item.time.median_s for item in found.layers},
         stages={item.layer: item.stage for item in found.layers},
+        energy_j=None if found.energy is None else found.energy.per_inference.median_j,
     )
 
 
@@ -128,10 +150,10 @@ def _simulated(data: dict[str, Any], place: Path) -> Run:
     try:
         layers: dict[str, float] = {}
         stages: dict[str, str] = {}
-        several = len({row["part"] for row in data["layers"]}) > 1
+        several = len({row["phase"] for row in data["layers"]}) > 1
         for row in data["layers"]:
-            name = f"{row['part']}: {row['layer']}" if several else row["layer"]
-            layers[name] = row["latency_s"] * row["weight"]
+            name = f"{row['phase']}: {row['layer']}" if several else row["layer"]
+            layers[name] = layers.get(name, 0.0) + row["latency_s"] * row["weight"]
             stages[name] = row["stage"]
         return Run(
             kind=SIMULATED,
@@ -142,6 +164,9 @@ def _simulated(data: dict[str, Any], place: Path) -> Run:
             whole_s=data["critical_path_s"],
             layers=layers,
             stages=stages,
+            energy_j=data["energy_j"],
+            dram_bytes=data["dram_bytes"],
+            energy_by_component_j=dict(data["energy_by_component_j"]),
         )
     except (KeyError, TypeError) as error:
         raise FormatError(f"{place}: not a complete simulation: {type(error).__name__} {error}") from error

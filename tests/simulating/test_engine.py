@@ -398,7 +398,7 @@ def test_an_empty_graph_costs_nothing(small: Architecture, make_graph: Any) -> N
     result = simulate(make_graph(), small, "roofline")
 
     assert (result.serial_latency_s, result.critical_path_s, result.energy_j, result.stages()) == (0, 0, 0, {})
-    assert list(result.to_pandas().columns)[:2] == ["layer", "part"]
+    assert list(result.to_pandas().columns)[:2] == ["layer", "phase"]
 
 
 # --- jobs, failures and the cache -----------------------------------------------------------------------------------

@@ -50,8 +50,40 @@ def test_two_simulations(files: dict[str, Path], chain: Any, device: Any) -> Non
 
     wanted = simulate(chain("one", ROWS), device, "roofline", cache=False)
     assert found.first.total_s == pytest.approx(wanted.serial_latency_s)
+    assert (found.first.energy_j, found.first.dram_bytes) == (wanted.energy_j, wanted.dram_bytes)
     assert all(item.ratio == 1 for item in found.layers)
     assert found.differences == ()
+
+
+def test_two_simulations_have_energy_by_component_and_dram_traffic_side_by_side(tmp_path: Path, chain: Any) -> None:
+    from mmworkload import arch
+    from mmworkload.cli.app import app
+
+    graph = chain("one", ROWS)
+    made = {}
+    for name in ("eyeriss_like", "tpu_like"):
+        made[name] = simulate(graph, arch.load(name), "roofline", cache=False)
+        (tmp_path / f"{name}.json").write_text(json.dumps(made[name].to_dict()))
+    files = [str(tmp_path / f"{name}.json") for name in made]
+    data = json.loads(CliRunner().invoke(app, ["compare", "--json", *files]).stdout)
+    first, second = made.values()
+    energy = {row["component"]: row for row in data["energy"]}
+
+    assert [data[run]["energy_j"] for run in ("first", "second")] == [first.energy_j, second.energy_j]
+    assert [data[run]["dram_bytes"] for run in ("first", "second")] == [first.dram_bytes, second.dram_bytes]
+    assert set(energy) == {*first.energy_by_component_j, *second.energy_by_component_j}
+    pair = (first.energy_by_component_j["dram"], second.energy_by_component_j["dram"])
+    assert (energy["dram"]["first_j"], energy["dram"]["second_j"]) == pair
+    assert energy["dram"]["ratio"] == pytest.approx(pair[1] / pair[0])
+    assert (energy["wspad"]["second_j"], energy["wspad"]["ratio"]) == (None, None)
+    lines = CliRunner().invoke(app, ["compare", *files], env={"COLUMNS": "80"}).stdout.splitlines()
+    assert lines[lines.index("Energy by component") + 1].split() == ["component", "first", "second", "second/first"]
+
+
+def test_a_file_of_several_simulations_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "several.json").write_text('{"schema_version": 2, "simulations": []}')
+    with pytest.raises(FormatError, match="several simulations"):
+        load_run(tmp_path / "several.json")
 
 
 def test_runs_of_two_kinds_and_damaged_files_are_refused(files: dict[str, Path], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from mmworkload import arch as architectures
 from mmworkload import verbs
-from mmworkload.cli.validating import split_archs
+from mmworkload.cli.options import split_archs
 from mmworkload.errors import MmworkloadError, UnknownNameError
 from mmworkload.graph import LayerGraph, Part, Workload
 from mmworkload.measuring.result import Spread

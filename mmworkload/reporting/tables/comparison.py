@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mmworkload.reporting.terminal import Cell, Name, bullets, section, table
-from mmworkload.reporting.units import GAP, plural, share, si
+from mmworkload.reporting.tables.several import by_stage, component_tables
+from mmworkload.reporting.terminal import Cell, bullets, section, table
+from mmworkload.reporting.units import plural, share, si
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mmworkload.simulating.comparison import Comparison
-    from mmworkload.simulating.result import Simulation, Totals
+    from mmworkload.simulating.result import Simulation
 
 
 def comparison_tables(comparison: Comparison) -> list[RenderableType]:
     """Totals by simulator; latency and energy by stage; how far they agree and what each was told."""
     first = comparison.first
-    names = list(comparison.simulations)
     total = f"{si(first.totals.macs)} MACs in {plural(first.totals.layers, 'layer')}, the same for all"
     return [
         section(f"{first.model} on {first.arch}", total, _totals(comparison)),
-        section("Latency by stage", _by_stage(comparison, names, lambda item: si(item.latency_s, "s"))),
-        section("Energy by stage", _by_stage(comparison, names, lambda item: si(item.energy_j, "J"))),
+        section("Latency by stage", by_stage(comparison.simulations, lambda item: si(item.latency_s, "s"))),
+        section("Energy by stage", by_stage(comparison.simulations, lambda item: si(item.energy_j, "J"))),
+        *component_tables(comparison.simulations),
         section("What to mind", bullets(_caveats(comparison))),
     ]
 
@@ -42,15 +42,6 @@ def _totals(comparison: Comparison) -> RenderableType:
 
     columns = ["<simulator", ">latency", ">in parallel", ">energy", ">array", ">DRAM", ">not its own"]
     return table(columns, [row(name, item) for name, item in comparison.simulations.items()])
-
-
-def _by_stage(comparison: Comparison, names: list[str], cell: Callable[[Totals], str]) -> RenderableType:
-    rows: list[list[Cell]] = [
-        [Name(stage or "(none)"), *(cell(totals[name]) if name in totals else GAP for name in names)]
-        for stage, totals in comparison.stages().items()
-    ]
-    rows.append(["total", *(cell(comparison.simulations[name].totals) for name in names)])
-    return table(["<stage", *(f">{name}" for name in names)], rows)
 
 
 def _caveats(comparison: Comparison) -> list[str]:

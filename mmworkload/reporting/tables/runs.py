@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mmworkload.reporting.tables.common import top
 from mmworkload.reporting.terminal import Cell, Name, bullets, paired_bar, section, table
 from mmworkload.reporting.units import plural, share, si, times
-from mmworkload.validating.runs import MEASURED
+from mmworkload.validating.runs import MEASURED, ratio
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,13 +23,29 @@ def runs_tables(found: RunComparison, *, all_layers: bool = False) -> list[Rende
     measured = found.first.kind == MEASURED
     whole = "eager, end to end" if measured else "critical path"
     rows: list[list[Cell]] = [
-        [name, Name(item.model), Name(item.where), si(item.whole_s, "s"), si(item.total_s, "s")]
+        [
+            name,
+            Name(item.model),
+            Name(item.where),
+            si(item.whole_s, "s"),
+            si(item.total_s, "s"),
+            si(item.energy_j, "J"),
+            *([] if measured else [si(item.dram_bytes, "B")]),
+        ]
         for name, item in (("first", found.first), ("second", found.second))
     ]
-    ratio = f"second over first: {times(_over(found.second.whole_s, found.first.whole_s))} {whole},"
-    ratio += f" {times(_over(found.second.total_s, found.first.total_s))} sum over layers"
-    heads = ["<run", "<model", "<on" if measured else "<simulated", f">{whole}", ">sum over layers"]
-    parts = [section(f"Two {found.first.kind}s", table(heads, rows), ratio), _pairs("Stages", "<stage", found.stages)]
+    said = f"second over first: {times(ratio(found.first.whole_s, found.second.whole_s))} {whole},"
+    said += f" {times(ratio(found.first.total_s, found.second.total_s))} sum over layers"
+    heads = ["<run", "<model", "<on" if measured else "<simulated", f">{whole}", ">sum", ">energy"]
+    heads += [] if measured else [">DRAM"]
+    for what, first, second in (
+        ("energy", found.first.energy_j, found.second.energy_j),
+        ("DRAM traffic", found.first.dram_bytes, found.second.dram_bytes),
+    ):
+        if (factor := ratio(first, second)) is not None:
+            said += f", {times(factor)} {what}"
+    parts = [section(f"Two {found.first.kind}s", table(heads, rows), said)]
+    parts += [*_energy(found), _pairs("Stages", "<stage", found.stages)]
     parts.append(_layers(found, all_layers))
     lacking = [
         f"{plural(count, 'layer')} only in the {which} run"
@@ -43,8 +59,13 @@ def runs_tables(found: RunComparison, *, all_layers: bool = False) -> list[Rende
     return [*parts, *([section("What else differs", bullets(notes))] if notes else [])]
 
 
-def _over(second: float, first: float) -> float | None:
-    return second / first if first else None
+def _energy(found: RunComparison) -> list[RenderableType]:
+    rows: list[list[Cell]] = [
+        [Name(name), si(first, "J"), si(second, "J"), times(ratio(first, second))]
+        for name, (first, second) in found.energy.items()
+    ]
+    heads = ["<component", ">first", ">second", ">second/first"]
+    return [section("Energy by component", table(heads, rows))] if rows else []
 
 
 def _layers(found: RunComparison, every: bool) -> RenderableType:

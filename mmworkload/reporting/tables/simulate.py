@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mmworkload.reporting.answered import simulated_by
 from mmworkload.reporting.tables.common import FOLDED, common_name, folded, top
 from mmworkload.reporting.tables.concurrency import concurrency_tables
+from mmworkload.reporting.tables.several import component_tables
 from mmworkload.reporting.terminal import Cell, Name, bullets, section, table
 from mmworkload.reporting.units import plural, share, si, times
 
@@ -21,16 +22,18 @@ if TYPE_CHECKING:
 def simulate_tables(simulation: Simulation, *, all_layers: bool = False) -> list[RenderableType]:
     """Totals, stages, layers, and what to know about the answers."""
     return [
-        section(f"{simulation.model} on {simulation.arch}", *_totals(simulation)),
+        section(f"{simulation.model} on {simulation.arch}", *totals(simulation)),
         _stages(simulation),
         *_phases(simulation),
+        *component_tables({"": simulation}),
         *concurrency_tables(simulation.concurrency),
         _layers(simulation, all_layers),
-        section("What to mind", bullets(_caveats(simulation))),
+        section("What to mind", bullets(caveats(simulation))),
     ]
 
 
-def _totals(simulation: Simulation) -> list[str]:
+def totals(simulation: Simulation) -> list[str]:
+    """Who answered, and the whole in sentences."""
     slowest = simulation.straggler
     several = len({row.arch for row in simulation.layers}) > 1
     side_by_side = "with the architectures at work at once" if several else "with an accelerator per modality"
@@ -108,9 +111,9 @@ def _layers(simulation: Simulation, every: bool) -> RenderableType:
     """Each layer over all its runs, repeated ones folded; or every layer."""
     layers = list(simulation.by_layer().values())
     groups = folded(layers, lambda rows: rows[0].layer, lambda rows: tuple(map(_same, rows)), every)
-    totals = [simulation.totals_of(row for rows in group for row in rows) for group in groups]
+    sums = [simulation.totals_of(row for rows in group for row in rows) for group in groups]
     several = len(simulation.phases()) > 1
-    chosen, notes = top(list(zip(groups, totals, strict=True)), lambda item: item[1].latency_s, every, "row")
+    chosen, notes = top(list(zip(groups, sums, strict=True)), lambda item: item[1].latency_s, every, "row")
     if len(groups) < len(layers):
         notes.insert(0, FOLDED)
 
@@ -142,7 +145,8 @@ def _same(row: LayerResult) -> Hashable:
     return row.part, row.weight, row.stage, row.op, row.problems, row.arch, row.simulator, costs
 
 
-def _caveats(simulation: Simulation) -> list[str]:
+def caveats(simulation: Simulation) -> list[str]:
+    """What to know about the answers."""
     lines = [
         f"{simulation.chosen} is told the architecture: {simulation.fidelity}",
         f"{plural(simulation.unique_problems, 'unique problem')} of {plural(simulation.runs, 'loop nest')},"
