@@ -17,6 +17,7 @@ from mmworkload.reporting.summary import (
     accuracies,
     caveats,
     measured_bound,
+    mixtures,
     sentences,
     simulated_bound,
     verdicts,
@@ -93,6 +94,7 @@ def render(study: Study) -> str:
         title=f"{_few(names, 'workload')} on {_few(archs, 'architecture')}",
         workloads=workloads,
         study=study,
+        mixtures=list(mixtures(study.reports)),
         markup=Markup,
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmworkload.reporting.units import coefficient, plural, share, si, times
+from mmworkload.validating.calibration import NAME as CALIBRATED
 from mmworkload.validating.device import bound
 
 if TYPE_CHECKING:
@@ -70,6 +71,21 @@ def verdicts(reports: tuple[Report, ...]) -> Iterator[str]:
     for report in reports:
         found = simulated_bound(report)
         yield f"On {found.where}: {found} of {si(found.seconds, 's')}."
+
+
+def mixtures(reports: Iterable[Report]) -> Iterator[str]:
+    """The architectures that several simulators answered for, in different comparisons."""
+    found: dict[str, dict[str, None]] = {}
+    for item in reports:
+        v = item.validation
+        if v.chosen != CALIBRATED:
+            found.setdefault(v.arch, {})[v.simulator] = None
+    for arch, names in found.items():
+        if len(names) > 1:
+            yield (
+                f"{arch} is simulated by {' and by '.join(names)}: what two simulators say cannot be compared with each"
+                " other"
+            )
 
 
 # Distance of the quartiles over the median, from which a measurement is called unsteady.
@@ -157,14 +173,35 @@ def accuracies(validation: Validation) -> Iterator[str]:
         yield f"Sum over layers: {times(v.end_to_end_ratio)} the measured one."
 
 
-def caveats(validation: Validation) -> Iterator[str]:
-    """What the comparison does not cover, one sentence each; only what applies."""
+def warnings(validation: Validation) -> Iterator[str]:
+    """What puts the comparison in doubt, one sentence each; only what applies."""
     v, gaps = validation, validation.gaps
     if not gaps.user_kernels:
         yield (
             f"Not the user's kernels: eager and graph run different kernels for {share(gaps.kernel_difference)} of the"
             " kernel time, and the measured rows are those of the graph."
         )
+    first, third = gaps.eager_quartiles_s
+    if third - first > UNSTEADY * gaps.eager_s:
+        yield f"The machine was unsteady: half of the eager runs took between {si(first, 's')} and {si(third, 's')}."
+    if gaps.excess:
+        shown = ", ".join(f"{row.layer} ({si(row.excess_s, 's')}; {row.why})" for row in gaps.excess[:3])
+        yield (
+            f"The layers add up to {times(gaps.layers_over_eager)} the eager time: they are measured one by one under"
+            f" the profiler. If each kernel costs the same there, most of it is in {shown}."
+        )
+    yield from _missing("measured", gaps.unmeasured)
+    yield from _missing("simulated", gaps.unsimulated)
+    yield from _missing("traced", gaps.untraced)
+    yield from _some(gaps.fallback, f"that {v.chosen} could not answer for: {_others(v)} did")
+    if gaps.unknown:
+        yield f"Operators without a lowering, in neither side's shares: {_calls(gaps.unknown)}."
+
+
+def caveats(validation: Validation) -> Iterator[str]:
+    """The :func:`warnings`, and what else the comparison does not cover."""
+    v, gaps = validation, validation.gaps
+    yield from warnings(v)
     yield f"End to end, the graph takes {times(gaps.graph_over_eager)} the time of the eager model."
     if gaps.idle_share is None:
         yield f"The end-to-end times are of the whole model, the layers those of {', '.join(gaps.only)}."
@@ -174,27 +211,12 @@ def caveats(validation: Validation) -> Iterator[str]:
             f" {share(gaps.idle_share)} of it is in no kernel: idle, dispatch, or a machine busy with other work. No"
             " share includes it."
         )
-    if gaps.excess:
-        shown = ", ".join(f"{row.layer} ({si(row.excess_s, 's')}; {row.why})" for row in gaps.excess[:3])
-        yield (
-            f"The layers add up to {times(gaps.layers_over_eager)} the eager time: they are measured one by one under"
-            f" the profiler. If each kernel costs the same there, most of it is in {shown}."
-        )
-    first, third = gaps.eager_quartiles_s
-    if third - first > UNSTEADY * gaps.eager_s:
-        yield f"The machine was unsteady: half of the eager runs took between {si(first, 's')} and {si(third, 's')}."
     if gaps.unattributed_s:
         yield f"{si(gaps.unattributed_s, 's')} of kernel time belong to views and other nodes that are no layer."
     yield f"Precision: {v.measured_precision} measured; simulated {v.simulated_precision}."
     yield f"{v.chosen} is told the architecture: {v.fidelity}."
-    yield from _missing("measured", gaps.unmeasured)
-    yield from _missing("simulated", gaps.unsimulated)
-    yield from _missing("traced", gaps.untraced)
-    yield from _some(gaps.fallback, f"that {v.chosen} could not answer for: {_others(v)} did")
     yield from _some(gaps.floored, "raised to a physical bound, which the simulator undercut")
     yield from _some(gaps.dead, "whose result nobody needs: eager execution runs them all the same")
-    if gaps.unknown:
-        yield f"Operators without a lowering, in neither side's shares: {_calls(gaps.unknown)}."
     if gaps.ignored:
         yield f"Operators that move no bytes and are not simulated: {_calls(gaps.ignored)}."
     for text in gaps.assumptions:

@@ -205,6 +205,14 @@ def bullets(lines: Iterable[str]) -> RenderableType:
     return made
 
 
+def height(renderable: RenderableType) -> int:
+    """Lines that it takes on the terminal, or in a pipe."""
+    from rich.console import Console
+
+    console = Console(file=results())
+    return len(console.render_lines(renderable, pad=False))
+
+
 def print_out(*renderables: RenderableType, stream: TextIO | None = None) -> None:
     """Prints with an empty line between: in colour on a terminal, plain text in a pipe (80 columns, or ``COLUMNS``),
     and in ASCII where the stream is not Unicode."""

@@ -15,16 +15,16 @@ FOLDED = "Rows add up like layers (no.), whose names differ in numbers only (*).
 
 
 def top(
-    rows: Sequence[Row], size: Callable[[Row], Any], every: bool, noun: str = "layer"
+    rows: Sequence[Row], size: Callable[[Row], Any], every: bool, noun: str = "layer", most: int = TOP
 ) -> tuple[list[Row], list[str]]:
     """The rows to print and what to say about the others: all in program order, or the largest first.
 
-    ``noun`` is what a row is called.
+    ``noun`` is what a row is called, ``most`` how many there may be without ``every``.
     """
-    if every or len(rows) <= TOP:
+    if every or len(rows) <= most:
         return list(rows), []
-    chosen = sorted(rows, key=size, reverse=True)[:TOP]
-    return chosen, [f"The {TOP} largest of {plural(len(rows), noun)}; --all lists every one."]
+    chosen = sorted(rows, key=size, reverse=True)[:most]
+    return chosen, [f"The {most} largest of {plural(len(rows), noun)}; --all lists every one."]
 
 
 def folded(

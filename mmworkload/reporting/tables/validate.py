@@ -6,67 +6,103 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from mmworkload.reporting.answered import simulated_by
-from mmworkload.reporting.summary import accuracies, caveats, sentences, verdicts
-from mmworkload.reporting.tables.common import FOLDED, NO_MODALITY, common_name, folded, top
-from mmworkload.reporting.terminal import Cell, Name, bullets, paired_bar, section, table
+from mmworkload.reporting.summary import accuracies, caveats, mixtures, sentences, verdicts, warnings
+from mmworkload.reporting.tables.common import FOLDED, NO_MODALITY, TOP, common_name, folded, top
+from mmworkload.reporting.terminal import Cell, Name, bullets, height, paired_bar, section, table
 from mmworkload.reporting.units import coefficient, plural, share, si, times
 from mmworkload.validating.result import Sides
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mmworkload.validating.goals import Goal
     from mmworkload.validating.report import Study
     from mmworkload.validating.result import GroupRow, LayerRow, Validation
 
 _SIDES = (">measured", ">share", ">simulated", ">share", ">ratio")
 
 
+LINES = 60
+"""What a terminal answer may have at most; the rest is behind ``--all`` and in the report."""
+_FEWEST = 3
+_SHORTER = ((3, None), (2, None), (1, None), (1, 3), (0, 3), (0, 1), (0, 0))
+"""How many causes and warnings, in the order in which an answer is made to fit."""
+
+
 def validate_tables(validation: Validation, *, all_layers: bool = False) -> list[RenderableType]:
-    """Summary, stages, modalities, layers, where the model is wrong, and what is not covered."""
+    """Summary, stages, the largest layers, where the model is wrong and what puts it in doubt, in :data:`LINES` lines;
+    with ``all_layers`` modalities, errors by class, every layer, and all that is not covered."""
     v = validation
     head = [f"batch {v.batch}, measured on {v.device_name}; {v.arch}", *simulated_by(v.answered, v.why)]
-    parts = [section(v.model, *head, "", *sentences(v), *accuracies(v)), _groups("Stages", "<stage", v.stages)]
+    summary = section(v.model, *head, "", *sentences(v), *accuracies(v))
+    if not all_layers:
+        return _fitting(v, summary)
+    parts = [summary, _groups("Stages", "<stage", v.stages)]
     if len(v.modalities) > 1:
         parts.append(_groups("Modalities", "<modality", v.modalities))
-    parts += [_errors(v), _layers(v, all_layers)]
+    parts += [_errors(v), _layers(v, None)]
     if v.causes:
-        parts.append(section("Where the model is wrong and why", bullets(_causes(v))))
+        parts.append(_wrong(_causes(v)))
     return [*parts, section("What to mind", bullets([v.meaning, *caveats(v)]))]
 
 
+def _fitting(v: Validation, summary: RenderableType) -> list[RenderableType]:
+    """The answer in :data:`LINES` lines: layers fill what the rest leaves, and causes and warnings give way to them."""
+    more = "--all prints modalities, errors by class, every layer and all caveats; -o FILE.html writes them as a report"
+    stages = _groups("Stages", "<stage", v.stages, most=8)
+    warned = list(warnings(v))
+    for causes, doubts in _SHORTER:
+        wrong = [_wrong(_causes(v, most=1)[:causes])] if v.causes and causes else []
+        mind = section("What to mind", bullets([v.meaning, *warned[:doubts], more]))
+        fixed = [summary, stages, *wrong, mind]
+        # An empty line stands between sections.
+        left = LINES - sum(height(part) + 1 for part in fixed)
+        for most in range(TOP, _FEWEST - 1, -1):
+            layers = _layers(v, most)
+            if height(layers) <= left:
+                return [summary, stages, layers, *wrong, mind]
+    return [summary, section("", more)]
+
+
+def _wrong(texts: Sequence[str]) -> RenderableType:
+    return section("Where the model is wrong and why", bullets(texts))
+
+
 def study_tables(study: Study, *, all_layers: bool = False) -> list[RenderableType]:
-    """One comparison in full; of several what bounds each workload, how far the models are, the goals, and each in
-    full with ``all_layers``."""
+    """One comparison as :func:`validate_tables`; of several how far the models are and what bounds each workload, in
+    :data:`LINES` lines, and with ``all_layers`` each in full."""
     if len(study.reports) == 1:
         return validate_tables(study.reports[0].validation, all_layers=all_layers)
-    parts = []
-    for reports in study.by_workload.values():
-        v = reports[0].validation
-        parts.append(section(f"{v.model}, batch {v.batch}", bullets(verdicts(reports))))
-    parts.append(_comparisons(study))
-    if study.goals:
-        parts += [_goals(study.goals), section("Misses", bullets(_misses(study.goals)))]
-    if study.splits:
-        parts.append(_constants(study))
-    for report in study.reports:
-        if all_layers:
-            parts += validate_tables(report.validation, all_layers=True)
-        elif report.validation.causes:
-            v = report.validation
-            title = f"{v.model}, batch {v.batch}, on {v.arch} ({v.simulator})"
-            parts.append(section(title, bullets(_causes(report.validation, most=3))))
-    notes = [f"not compared: {text}" for text in study.unanswered]
-    if not all_layers:
-        notes.append("--all prints every comparison in full, -o writes them as a report")
-    return [*parts, section("What to mind", bullets(notes))]
+    notes = [*mixtures(study.reports), *(f"not compared: {text}" for text in study.unanswered)]
+    bounds = [
+        section(f"{reports[0].validation.model}, batch {reports[0].validation.batch}", bullets(verdicts(reports)))
+        for reports in study.by_workload.values()
+    ]
+    if all_layers:
+        full = [part for item in study.reports for part in validate_tables(item.validation, all_layers=True)]
+        return [_comparisons(study), *bounds, *full, *([section("What to mind", bullets(notes))] if notes else [])]
+    more = "--all prints every comparison in full, -o FILE.html writes them as a report"
+    compared = _comparisons(study, most=TOP)
+    for told in (len(notes), 2, 0):
+        rest = f"{plural(len(notes) - told, 'note')} more; " if told < len(notes) else ""
+        mind = section("What to mind", bullets([*notes[:told], rest + more]))
+        left = LINES - height(compared) - height(mind) - 1
+        if left >= 0:
+            break
+    shown = []
+    for part in bounds:
+        left -= height(part) + 1
+        if left < 0:
+            break
+        shown.append(part)
+    return [compared, *shown, mind]
 
 
-def _comparisons(study: Study) -> RenderableType:
+def _comparisons(study: Study, most: int | None = None) -> RenderableType:
+    """A row for each comparison, or for the first ``most``."""
     # Eighty columns have room for one of them: tau where all batches are the same.
     by_batch = len({item.validation.batch for item in study.reports}) > 1
     rows: list[list[Cell]] = []
-    for item in study.reports:
+    for item in study.reports[:most]:
         v = item.validation
         rows.append(
             [
@@ -82,67 +118,15 @@ def _comparisons(study: Study) -> RenderableType:
             ]
         )
     columns = ["<workload", "<on", "<by", ">batch" if by_batch else ">tau", ">rho"]
+    left = len(study.reports) - len(rows)
     return section(
         "How far the models are",
         table([*columns, ">shares", ">layer", ">stage", ">sum"], rows, tight=True),
+        *([f"{plural(left, 'comparison')} more; --all lists every one."] if left else []),
         "Over layers with at least 1 % of the measured time. shares: half the sum of the differences between the"
         " stages' shares. layer, stage: median errors, of seconds on the measured device and of shares on another"
         " architecture. sum: of all layers, simulated over measured seconds.",
     )
-
-
-def _goals(goals: Sequence[Goal]) -> RenderableType:
-    def value(goal: Goal, found: float | None) -> str:
-        return coefficient(found) if goal.what.startswith("Spearman") else share(found)
-
-    rows: list[list[Cell]] = [
-        [
-            Name(goal.what),
-            goal.simulator,
-            value(goal, goal.limit),
-            str(goal.rows),
-            value(goal, goal.median),
-            value(goal, goal.p90),
-            value(goal, goal.worst),
-            str(goal.excluded),
-            "-" if goal.met is None else "yes" if goal.met else "no",
-        ]
-        for goal in goals
-    ]
-    columns = ["<goal", "<by", ">limit", ">n", ">median", ">p90", ">worst", ">left out", "<met"]
-    return section("Goals on the measured device", table(columns, rows, tight=True))
-
-
-def _misses(goals: Sequence[Goal]) -> list[str]:
-    found = []
-    for goal in goals:
-        if goal.misses:
-            worst = goal.misses[0]
-            found.append(
-                f"{goal.what}, {goal.simulator}: {len(goal.misses)} of {goal.rows}; {worst.row}: {worst.cause}"
-            )
-    return found or ["none"]
-
-
-def _constants(study: Study) -> RenderableType:
-    def cell(name: str, value: float) -> str:
-        return si(value, "s") if name == "kernel_s" else share(value)
-
-    names = {
-        "compute_efficiency": "of the peak",
-        "bandwidth_efficiency": "of the bandwidth",
-        "kernel_s": "a kernel",
-    }
-    rows: list[list[Cell]] = [
-        [
-            item.kind,
-            names[item.constant],
-            *(cell(item.constant, value) for value in (item.low, item.median, item.high)),
-        ]
-        for item in study.spreads
-    ]
-    notes = [f"{split.tested}: fitted on {split.calibration.source}" for split in study.splits]
-    return section("Calibrated constants", table(["<class", "<constant", ">low", ">median", ">high"], rows), *notes)
 
 
 def _causes(v: Validation, most: int = 4) -> list[str]:
@@ -186,9 +170,11 @@ def _cells(sides: Sides) -> list[Cell]:
     ]
 
 
-def _groups(title: str, column: str, groups: Sequence[GroupRow]) -> RenderableType:
+def _groups(title: str, column: str, groups: Sequence[GroupRow], most: int | None = None) -> RenderableType:
+    every = most is None
+    shown, more = top(groups, lambda group: group.sides.larger_share, every, column[1:], most=most or TOP)
     rows: list[list[Cell]] = []
-    for group in groups:
+    for group in shown:
         sides = group.sides
         pair = paired_bar(sides.measured_share, sides.simulated_share)
         rows.append([Name(group.name or NO_MODALITY), *_cells(sides), pair])
@@ -196,20 +182,24 @@ def _groups(title: str, column: str, groups: Sequence[GroupRow]) -> RenderableTy
     notes += [
         f"{group.name or NO_MODALITY}: of {plural(group.layers, 'layer')}, {group.unmeasured} not measured and"
         f" {group.unsimulated} not simulated"
-        for group in groups
+        for group in shown
         if group.unmeasured or group.unsimulated
     ]
+    notes += more
     return section(title, table([column, *_SIDES, "<"], rows), *notes)
 
 
-def _layers(v: Validation, every: bool) -> RenderableType:
-    """Each layer over all its runs, repeated ones folded; or every layer."""
+def _layers(v: Validation, most: int | None) -> RenderableType:
+    """The ``most`` largest layers, each over all its runs, repeated ones folded; or every layer by itself."""
+    every = most is None
     layers: dict[tuple[str, str], list[LayerRow]] = {}
     for row in v.layers:
         layers.setdefault((row.phase, row.layer), []).append(row)
     groups = folded(list(layers.values()), lambda rows: rows[0].layer, lambda rows: tuple(map(_same, rows)), every)
     sides = [Sides.sum(row.sides for rows in group for row in rows) for group in groups]
-    chosen, notes = top(list(zip(groups, sides, strict=True)), lambda item: item[1].larger_share, every, "row")
+    chosen, notes = top(
+        list(zip(groups, sides, strict=True)), lambda item: item[1].larger_share, every, "row", most or TOP
+    )
     if len(groups) < len(layers):
         notes.insert(0, FOLDED)
 
