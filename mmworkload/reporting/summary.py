@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mmworkload.reporting.answered import simulated_by
 from mmworkload.reporting.units import coefficient, plural, share, si, times
 from mmworkload.validating.calibration import NAME as CALIBRATED
 from mmworkload.validating.device import bound
@@ -70,14 +71,18 @@ def verdicts(reports: tuple[Report, ...]) -> Iterator[str]:
     yield f"On {first.validation.device_name}: {measured_bound(first)} of {si(measured_bound(first).seconds, 's')}."
     for report in reports:
         found = simulated_bound(report)
-        yield f"On {found.where}: {found} of {si(found.seconds, 's')}."
+        rest = [item for item in report.simulation.answered if not item.matrix and item.simulator not in found.where]
+        apart = "".join(f"; {share(item.share)} of it without MACs, by the {item.simulator}" for item in rest)
+        yield f"On {found.where}: {found} of {si(found.seconds, 's')}{apart}."
 
 
-def mixtures(reports: Iterable[Report]) -> Iterator[str]:
-    """The architectures that several simulators answered for, in different comparisons."""
+def mixtures(reports: Sequence[Report]) -> Iterator[str]:
+    """The totals that several simulators answered for, and the architectures that they did in different comparisons."""
     found: dict[str, dict[str, None]] = {}
     for item in reports:
         v = item.validation
+        if sum(one.matrix for one in v.answered) > 1:
+            yield f"{v.model}, batch {v.batch}, on {v.arch}: {simulated_by(v.answered)[0]}"
         if v.chosen != CALIBRATED:
             found.setdefault(v.arch, {})[v.simulator] = None
     for arch, names in found.items():

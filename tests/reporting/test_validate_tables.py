@@ -114,6 +114,17 @@ def test_different_simulators_of_one_architecture_are_said_not_to_compare(case: 
     assert said in render(Study((*same, other)))
 
 
+def test_a_study_names_the_totals_that_mix_simulators_and_the_rooflines_share(case: Any, lines: Any) -> None:
+    whole = report(case.graph, [case.measurement], answered_by(case.simulation, "mapper"))
+    mixed = report(case.graph, [case.measurement], answered_by(case.simulation, "mapper", but="head"))
+    rest = sum(row.sides.simulated_share or 0 for row in whole.validation.layers if not row.macs)
+
+    printed = words(lines(study_tables(Study((whole, mixed)))))
+
+    assert f"{100 * rest:.1f} % of it without MACs, by the roofline." in printed
+    assert "batch 1, on eyeriss_like: simulated by mapper 9 (4 layers, " in printed
+
+
 @pytest.mark.parametrize("blocks", [2, 40])
 def test_a_comparison_takes_at_most_60_lines(make_case: Any, lines: Any, blocks: int) -> None:
     v = make_case(blocks).validation
