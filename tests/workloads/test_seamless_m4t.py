@@ -139,7 +139,10 @@ def test_units_at_once_are_those_of_transformers_when_the_lengths_fit() -> None:
         length = logits.shape[1]
         inputs = {"states": states, "characters": characters, "counts": counts}
         module = networks.Units(whole, 9, length).eval()
-        found = module(**inputs)
+        states_of_units: list[torch.Tensor] = []
+        with whole.t2u_model.lm_head.register_forward_pre_hook(lambda _, given: states_of_units.extend(given)):
+            found = module(**inputs)
+    torch.testing.assert_close(states_of_units, [reference.last_hidden_state])
     assert torch.equal(found, logits.argmax(-1))
     assert_traced(module, inputs, (found,))
 

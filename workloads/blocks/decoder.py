@@ -170,7 +170,9 @@ class Decoder(nn.Module):
             mask = torch.ones(tokens, start + tokens, dtype=torch.bool, device=hidden.device).tril(start)
         cache = open_cache(keys, values, start)
         for block in self.model.layers[slice(*blocks)]:
-            found = block(hidden, attention_mask=mask, position_embeddings=turned, past_key_values=cache)
+            # By position: the cache's argument has another name in newer releases. The model's own forward runs all
+            # blocks, where a phase may need some.
+            found = block(hidden, mask, None, cache, position_embeddings=turned)
             hidden = found[0] if isinstance(found, tuple) else found
         return hidden
 

@@ -7,6 +7,7 @@ the fixed length.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -191,6 +192,28 @@ def durations(logarithms: torch.Tensor) -> torch.Tensor:
     return torch.clamp(torch.round(torch.expm1(logarithms)).long(), min=1)
 
 
+class Positions(nn.Module):
+    """Sinusoidal positions [1, length, width] of a sequence without padding, read from a table of ``table`` rows.
+
+    The formula is that of Attention Is All You Need (arXiv 1706.03762) with all sines before all cosines, and the first
+    place is ``first``.
+    """
+
+    table: torch.Tensor
+
+    def __init__(self, length: int, width: int, table: int, first: int) -> None:
+        super().__init__()
+        self.length, self.first = length, first
+        half = width // 2
+        rates = torch.exp(torch.arange(half) * (-math.log(10_000) / (half - 1)))
+        angles = torch.arange(table)[:, None] * rates
+        self.register_buffer("table", torch.cat([angles.sin(), angles.cos()], dim=1), persistent=False)
+
+    def forward(self) -> torch.Tensor:
+        places = torch.arange(self.length, device=self.table.device) + self.first
+        return self.table.index_select(0, places)[None]
+
+
 class Units(nn.Module):
     """The text-to-unit model of v2, which gives all units at once.
 
@@ -204,16 +227,20 @@ class Units(nn.Module):
         super().__init__()
         self.network = network
         self.to_characters, self.to_units = Upsample(characters), Upsample(units)
+        config = network.config
+        # The first place is behind that of the padding.
+        sizes = config.hidden_size, config.max_position_embeddings + 2, config.t2u_pad_token_id + 1
+        self.character_places, self.unit_places = Positions(characters, *sizes), Positions(units, *sizes)
 
     def forward(self, states: torch.Tensor, characters: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         unit = self.network.t2u_model
         decoder = unit.model.decoder
         encoded = unit.model.encoder(inputs_embeds=states).last_hidden_state
         spelled = self.to_characters(encoded, counts)
-        places = decoder.pos_emb_alpha_char * decoder.embed_char_positions(inputs_embeds=spelled)
+        places = decoder.pos_emb_alpha_char * self.character_places()
         spelled = decoder.embed_char(characters) * decoder.embed_scale + places + spelled
         spoken = self.to_units(spelled, durations(decoder.duration_predictor(spelled)))
-        hidden = spoken + decoder.pos_emb_alpha * decoder.embed_positions(inputs_embeds=spoken)
+        hidden = spoken + decoder.pos_emb_alpha * self.unit_places()
         for layer in decoder.layers:
             hidden = layer(hidden)
         return unit.lm_head(decoder.layer_norm(hidden)).argmax(dim=-1)
