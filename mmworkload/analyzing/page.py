@@ -46,8 +46,9 @@ _JSON = """\
 
 `--json` prints an object with `view`, `title`, `source`, `columns` (each with `name`, `unit` and `meaning`), `rows`
 (each an object by column name; null where there is no number) and `notes` (the definitions that hold for the table).
-`--list --json` prints a list of objects with `id`, `title`, `source`, `needs`, `counters`, `possible` and `missing`:
-whether the given results allow the view, null without results, and what they lack.
+`--list --json` prints a list of objects with `id`, `title`, `source`, `needs`, `counters`, `possible` (whether the
+given results allow the view; null without results), `missing` (what they lack), `advice` (how to measure that), and
+`without_counters` (whether columns stay empty because no hardware counters were read; null without results).
 """
 
 

@@ -120,6 +120,12 @@ class Taken:
         self.require("stage")
         return self.measurement.stage_times
 
+    @property
+    def counters_read(self) -> bool:
+        """Whether any hardware counter was read."""
+        names = [name for name in (*WORK, *WEIGHTED, *STALLS) if self._kernels is not None and name in self._kernels]
+        return self._kernels is not None and bool(self._kernels[names].notna().any(axis=None))
+
     def has(self, need: Need) -> bool:
         return NEEDS[need].there(self)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
     from mmworkload.analyzing import View
+    from mmworkload.analyzing.taken import Given
 
 
 @command
@@ -84,7 +85,7 @@ def views(results: list[Path]) -> list[dict[str, Any]]:
     taken = [Taken(item) for item in collect(results)]
     listed = []
     for view in VIEWS.values():
-        missing = [NEEDS[need].what for need in view.needs if not all(item.has(need) for item in taken)]
+        lacking = [NEEDS[need] for need in view.needs if not all(item.has(need) for item in taken)]
         listed.append(
             {
                 "id": view.id,
@@ -92,11 +93,17 @@ def views(results: list[Path]) -> list[dict[str, Any]]:
                 "source": view.source,
                 "needs": list(view.needs),
                 "counters": view.counters,
-                "possible": not missing if taken else None,
-                "missing": missing,
+                "possible": not lacking if taken else None,
+                "missing": [given.what for given in lacking],
+                "advice": list(dict.fromkeys(map(_advice, lacking))),
+                "without_counters": view.counters and not all(item.counters_read for item in taken) if taken else None,
             }
         )
     return listed
+
+
+def _advice(given: Given) -> str:
+    return f"{given.advice}: mmworkload measure NAME -o FOLDER{given.option}"
 
 
 def _list(results: list[Path], json: bool) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from mmworkload.analyzing import COLUMNS, ELSEWHERE, VIEWS, analyze
 from mmworkload.analyzing.page import page
+from mmworkload.analyzing.taken import STALLS, WEIGHTED, WORK
 from mmworkload.cli.app import app
 from mmworkload.errors import MmworkloadError, UnknownNameError
 from mmworkload.measuring.folder import Result, save
@@ -138,10 +139,26 @@ def test_the_list_says_what_a_result_allows(folder: str, result: Result, tmp_pat
     assert {view["possible"] for view in plain.values()} == {None}
     assert [name for name, view in bare.items() if view["possible"]] == ["A1", "D9b", "D10", "D11"]
     assert bare["A11"]["missing"] == ["layer graph", "kernels", "host activities"]
+    assert bare["A11"]["advice"] == ["Measure it into a folder: mmworkload measure NAME -o FOLDER"]
     text = invoke("--list", folder)
-    assert "no stage level" in text
+    assert "lacks stage level" in text
     for item in ELSEWHERE:
         assert item.id in text
+
+
+def test_the_list_says_where_columns_of_hardware_counters_stay_empty(
+    folder: str, result: Result, tmp_path: Path
+) -> None:
+    assert result.kernels is not None
+    counters = [name for name in (*WORK, *WEIGHTED, *STALLS) if name in result.kernels]
+    save(replace(result, kernels=result.kernels.assign(**dict.fromkeys(counters, float("nan")))), tmp_path / "bare")
+    read = {view["id"]: view for view in json.loads(invoke("--list", folder, "--json"))}
+    bare = {view["id"]: view for view in json.loads(invoke("--list", str(tmp_path / "bare"), "--json"))}
+
+    assert {view["without_counters"] for view in read.values()} == {False}
+    assert [name for name in bare if bare[name]["without_counters"]] == [name for name in VIEWS if VIEWS[name].counters]
+    assert bare["A8"]["possible"]
+    assert "yes, without hardware" in " ".join(invoke("--list", str(tmp_path / "bare")).split())
 
 
 def test_the_committed_page_is_what_the_registry_says() -> None:

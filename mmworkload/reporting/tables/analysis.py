@@ -115,9 +115,12 @@ def analyses_tables(views: Sequence[Mapping[str, Any]], elsewhere: Sequence[Else
         for view in views
     ]
     more: list[list[Cell]] = [[item.id, Prose(item.title), Prose(item.source), Prose(item.needs)] for item in elsewhere]
+    advice = list(dict.fromkeys(text for view in views if judged for text in view["advice"]))
     return [
         section(
-            "Views of a result", table(["<view", "<shows", "<from", "<in the results" if judged else "<needs"], rows)
+            "Views of a result",
+            table(["<view", "<shows", "<from", "<in the results" if judged else "<needs"], rows),
+            *(f"For what is lacking: {text[0].lower()}{text[1:]}" for text in advice),
         ),
         section("What needs more than a measurement", table(["<view", "<shows", "<from", "<needs"], more)),
         section("", "Hardware counters (D2, D12, D13, and A8 to A15 where read) need a GPU and Nsight Compute."),
@@ -125,7 +128,9 @@ def analyses_tables(views: Sequence[Mapping[str, Any]], elsewhere: Sequence[Else
 
 
 def _state(view: Mapping[str, Any]) -> str:
-    return "yes" if view["possible"] else f"no {' and no '.join(view['missing'])}"
+    if not view["possible"]:
+        return f"lacks {', '.join(view['missing'])}"
+    return "yes, without hardware counters" if view["without_counters"] else "yes"
 
 
 def _values(frame: pandas.DataFrame, columns: Sequence[Column]) -> list[list[Any]]:
