@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 import mmworkload.cli
@@ -191,3 +193,23 @@ def test_no_verb_prints_past_the_stream_of_the_results() -> None:
                 found.append(f"{path.name}:{node.lineno}")
 
     assert found == []
+
+
+def test_the_options_are_where_the_readme_says() -> None:
+    """Each command has ``--json``; those of a model ``--batch`` and ``--dtype``, and all but ``exits`` ``--only``."""
+
+    def commands(group: Any, path: str = "") -> dict[str, set[str]]:
+        found = {}
+        for name, item in group.commands.items():
+            if hasattr(item, "commands"):
+                found.update(commands(item, f"{name} "))
+            else:
+                found[path + name] = {option for parameter in item.params for option in parameter.opts}
+        return found
+
+    found = commands(typer.main.get_command(app))
+    assert [name for name, options in found.items() if "--json" not in options] == []
+    of_a_model = {name for name, options in found.items() if options & {"model", "models"}}
+    assert of_a_model == {"show", "trace", "export", "simulate", "measure", "validate", "exits"}
+    assert {name for name, options in found.items() if {"--batch", "--dtype"} <= options} >= of_a_model
+    assert {name for name, options in found.items() if "--only" in options} == of_a_model - {"exits"}
