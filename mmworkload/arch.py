@@ -244,8 +244,10 @@ def load(name_or_path: str | Path, dtype: str | None = None) -> Architecture:
         from mmworkload.host import calibrate
 
         return calibrate()
-    if path.is_dir():
-        return _native(path)
+    if path.exists():
+        native = _native(path)
+        if native is not None:
+            return native
     if path.suffix not in (".yaml", ".yml"):
         known = data_files("mmworkload.arch_specs", ".yaml")
         wanted = str(name_or_path).replace("-", "_")
@@ -264,17 +266,21 @@ def load(name_or_path: str | Path, dtype: str | None = None) -> Architecture:
     return arch
 
 
-def _native(folder: Path) -> Architecture:
-    """The architecture in a tool's own files, by the first plug-in whose ``NATIVE`` takes the folder for its own."""
-    try:
-        next(folder.iterdir(), None)
-    except OSError as error:
-        raise ArchitectureError(f"cannot read {folder}: {error.strerror}") from error
+def _native(path: Path) -> Architecture | None:
+    """The architecture in a tool's own files, by the first plug-in whose ``NATIVE`` takes them for its own; None for a
+    file that no tool knows. The plug-in refuses what is its own and cannot be read, with what to give instead."""
+    if path.is_dir():
+        try:
+            next(path.iterdir(), None)
+        except OSError as error:
+            raise ArchitectureError(f"cannot read {path}: {error.strerror}") from error
     for read in plugins("mmworkload.exporters", "NATIVE").values():
-        found: Architecture | None = read(folder)
+        found: Architecture | None = read(path)
         if found is not None:
             return found
-    raise ArchitectureError(f"{folder}: no tool reads this folder as an architecture (list exporters shows the tools)")
+    if not path.is_dir():
+        return None
+    raise ArchitectureError(f"{path}: no tool reads this folder as an architecture (list exporters shows the tools)")
 
 
 def _read(path: Path) -> Any:

@@ -123,12 +123,17 @@ class Mask:
     @cached_property
     def allowed(self) -> int:
         """The number of (row, column) pairs under the mask."""
-        total = 0
-        for row in range(self.rows):
-            last = min(row + self.offset, self.columns - 1)
-            first = max(0, row + self.offset - self.window + 1) if self.kind == "window" else 0
-            total += max(0, last - first + 1)
-        return total
+        before = self._columns_before(self.offset + 1)
+        return before if self.kind == "causal" else before - self._columns_before(self.offset + 1 - max(0, self.window))
+
+    def _columns_before(self, offset: int) -> int:
+        """The sum over rows ``i`` of the columns ``j < i + offset``."""
+
+        def up_to(rows: int) -> int:
+            grown = min(max(rows, 0), self.columns)
+            return grown * (grown - 1) // 2 + (max(rows, 0) - grown) * self.columns
+
+        return up_to(self.rows + offset) - up_to(offset)
 
     def __str__(self) -> str:
         return f"{self.kind}({self.rows}, {self.columns}, {self.offset}, {self.window})"

@@ -275,6 +275,19 @@ def test_a_mask_allows_the_pairs_that_its_definition_allows(
     assert Mask(kind, rows, columns, offset, window).allowed == allowed
 
 
+@pytest.mark.parametrize(
+    ("mask", "allowed"),
+    [
+        (Mask("causal", 10**9, 10**9), 10**9 * (10**9 + 1) // 2),
+        (Mask("causal", 10**9, 2 * 10**9, offset=10**9), 10**9 * (10**9 + 1) // 2 + 10**18),
+        (Mask("window", 10**9, 10**9, window=3), 1 + 2 + 3 * (10**9 - 2)),
+        (Mask("causal", 10**9, 10**9, offset=-(10**9)), 0),
+    ],
+)
+def test_a_mask_of_a_billion_rows_is_counted_in_closed_form(mask: Mask, allowed: int) -> None:
+    assert mask.allowed == allowed
+
+
 def test_useful_macs_are_the_share_under_the_mask() -> None:
     causal = gemm(4, 4, 16, groups=3, mask=Mask("causal", 4, 4))
     assert (causal.macs, causal.useful_macs) == (768, 768 // 16 * 10)

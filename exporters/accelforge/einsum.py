@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from mmworkload.arch import Architecture, Array
+from mmworkload.counting import distinct_sums
 from mmworkload.exporters.accelforge.inexpressible import (
     DIAGONAL,
     IDLE,
@@ -82,7 +83,10 @@ class Einsum:
 
     def size(self, access: Access) -> int:
         """Elements that the tensor has for AccelForge: the distinct indices."""
-        return math.prod(_distinct(terms, self.extents) for _, terms in access.ranks)
+        extents = self.extents
+        return math.prod(
+            distinct_sums((coefficient, extents[name]) for name, coefficient in terms) for _, terms in access.ranks
+        )
 
     def to_dict(self, array: Array) -> dict[str, Any]:
         """The entry of AccelForge's workload. ``fixed_x`` and ``fixed_y`` are the variables that ``array`` does not
@@ -208,15 +212,3 @@ def _merge(
         Variable("_".join(dims).lower(), math.prod(problem.extents[dim] for dim in dims), tuple(dims))
         for dims in groups.values()
     )
-
-
-def _distinct(terms: Iterable[tuple[str, int]], extents: Mapping[str, int]) -> int:
-    """Different values that a sum of multiples takes. They are the set bits of one integer."""
-    reached = 1
-    for name, coefficient in terms:
-        copies, wanted = 1, extents[name]
-        while copies < wanted:
-            step = min(copies, wanted - copies)
-            reached |= reached << (coefficient * step)
-            copies += step
-    return reached.bit_count()

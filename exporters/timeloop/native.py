@@ -18,9 +18,11 @@ import ast
 import functools
 import hashlib
 import json
+import math
 import operator
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +31,7 @@ from typing import Any
 from mmworkload.arch import AccessEnergy, Architecture, Array, Compute, Level, VectorUnit
 from mmworkload.errors import ArchitectureError
 from mmworkload.exporters.timeloop.terms import DATA_SPACES, DIMS
+from mmworkload.exporters.timeloop.yaml_text import mapping
 from mmworkload.files import parse_yaml, read_text
 
 SECTIONS = {
@@ -45,9 +48,25 @@ SECTIONS = {
     "ART",
 }
 _OF_ONE_PROBLEM = {"problem", "mapping"}
+_OF_FORM_0_3 = {"architecture_constraints", "mapspace_constraints"}
+# Text of the tool's own, whether or not it can be parsed: a section at the left edge, or a node's tag.
+_NATIVE = re.compile(
+    r"^(?:architecture\s*:|(?:compound_)?components\s*:|[ \t]*- *!(?:Container|Component)\b)", re.MULTILINE
+)
+_SECTION = re.compile(r"^(\w+)[ \t]*:", re.MULTILINE)
+_FORM_0_3 = (
+    "only Timeloop's form 0.4 can be read. It has architecture.nodes, from the DRAM to the multiplier, each a"
+    " !Container or a !Component: the range in a name, PE[0..167], becomes spatial: {meshX: 168} of a !Container, the"
+    " targets of architecture_constraints become the constraints of their nodes, word-bits becomes datawidth, and each"
+    " version 0.4"
+)
+# An expression longer than this is none; the parser would take its whole stack for it.
+_LONGEST_EXPRESSION = 1000
 # What the tool writes into a folder in which it is run.
 _WRITTEN = re.compile(r"(timeloop-(mapper|model)\.|parsed-processed-input|tl-parsed).*")
 _STORAGE = re.compile(r"DRAM|SRAM|regfile|smartbuffer|storage")
+# Whole words and all blanks after them, so that no part of a long text is tried twice.
+_FACTOR = re.compile(r"(?<!\w)([A-Za-z_]\w*+)\s*+(?:<=|>=|==|=)")
 # Names under which energy and traffic of other things are listed.
 _TAKEN = {"mac", "vector", "leakage"}
 
@@ -105,11 +124,15 @@ def is_native(folder: Path) -> bool:
 
 def as_architecture(folder: Path) -> Architecture | None:
     """The folder in our terms as far as they go, for the floors and for what is not a loop nest; None when the folder
-    is no architecture of Timeloop's.
+    (or a file) is no architecture of Timeloop's.
 
     What a folder does not say is assumed: a DRAM without bandwidth moves one access of its width a cycle, and each
-    array element does one elementwise operation a cycle. Raises ArchitectureError as :func:`read_native`.
+    array element does one elementwise operation a cycle. Raises ArchitectureError as :func:`read_native`, and for a
+    single file of Timeloop's, which is a part of an architecture only.
     """
+    if folder.is_file():
+        _refuse_file(folder)
+        return None
     if not is_native(folder):
         return None
     native = read_native(folder)
@@ -150,6 +173,32 @@ def as_architecture(folder: Path) -> Architecture | None:
     )
 
 
+def _refuse_file(path: Path) -> None:
+    """ArchitectureError that says what to give instead when ``path`` is of Timeloop's own form."""
+    text = _text(path)
+    if not _NATIVE.search(text):
+        return
+    if "{{" in text or "{%" in text:
+        raise ArchitectureError(_jinja(path))
+    sections = dict.fromkeys(_SECTION.findall(text))
+    if _OF_FORM_0_3.intersection(sections) or re.search(r"^[ \t]+(- )?subtree[ \t]*:", text, re.MULTILINE):
+        raise ArchitectureError(f"{path} is Timeloop's own input of version 0.3; {_FORM_0_3}")
+    told = [name for name in sections if name in SECTIONS | _OF_ONE_PROBLEM]
+    what = f"{path} is Timeloop's own input ({', '.join(told) or 'nodes'}), which is given as a folder"
+    # Components lie in a folder of their own within the architecture's.
+    folder = path.parent.parent if path.parent.name == "components" else path.parent
+    try:
+        read_native(folder)
+    except ArchitectureError as error:
+        others = [name for name in told if name in _OF_ONE_PROBLEM]
+        without = f" without its section {' and '.join(others)}" if others else ""
+        raise ArchitectureError(
+            f"{what}: put it into one{without}, beside its components and variables, and give --arch FOLDER"
+            f" ({folder} itself is none: {error})"
+        ) from error
+    raise ArchitectureError(f"{what}: --arch {folder}")
+
+
 def read_native(folder: Path) -> NativeArchitecture:
     """The architecture in ``folder``.
 
@@ -177,14 +226,20 @@ def _read(folder: Path, _state: tuple[tuple[Path, int, int], ...]) -> NativeArch
     if ("ERT" in section_files) != ("ART" in section_files):
         raise ArchitectureError(f"{folder}: it has only one of ERT and ART; Timeloop uses both or none")
     where = f"{folder / section_files['architecture']}"
+    for file, content in data.items():
+        for section, value in content.items():
+            if section in SECTIONS - {"ERT", "ART"}:
+                _require_version(value, f"{folder / file}: {section}")
     nodes = data[section_files["architecture"]]["architecture"]
-    _require_version(nodes, f"{where}: architecture")
-    if not isinstance(nodes.get("nodes"), list):
-        raise ArchitectureError(f"{where}: architecture.nodes is missing; only Timeloop's form 0.4 can be read")
+    if not isinstance(nodes, dict) or not isinstance(nodes.get("nodes"), list):
+        raise ArchitectureError(f"{where}: architecture.nodes is missing; {_FORM_0_3}")
     variables: dict[str, Any] = {}
-    for content in data.values():
-        variables |= content.get("variables") or {}
-    found = _Chip(where, dict(variables))
+    for file, content in data.items():
+        stated = content.get("variables") or {}
+        if not isinstance(stated, dict):
+            raise ArchitectureError(f"{folder / file}: variables is a mapping of names to values")
+        variables |= stated
+    found = _Chip(where, variables, _variables_elsewhere(folder))
     found.walk(nodes["nodes"], "architecture.nodes", parallel=False)
     for file, content in data.items():
         _require_known_names(content, f"{folder / file}")
@@ -208,6 +263,9 @@ def _load(folder: Path) -> tuple[dict[str, str], tuple[str, ...], dict[str, dict
                 raise
             if not isinstance(content, dict):
                 continue
+            old = _OF_FORM_0_3.intersection(content)
+            if old:
+                raise ArchitectureError(f"{path}: {min(old)} is of version 0.3; {_FORM_0_3}")
             of_one_problem = _OF_ONE_PROBLEM.intersection(content)
             if of_one_problem and not SECTIONS.intersection(content):
                 left_out.append(name)
@@ -246,6 +304,24 @@ def _no_architecture(folder: Path) -> str:
     return f"{folder}: no *.yaml file in it has a section 'architecture'"
 
 
+def _variables_elsewhere(folder: Path) -> str:
+    """What to write into a ``variables.yaml`` of ``folder``: the section of a template in it or above it, as the public
+    exercises have it, else an example. On one line."""
+    import yaml
+
+    for place in (folder, folder.parent):
+        for path in sorted(place.glob("*.jinja*")):
+            section = re.search(r"^variables[ \t]*:.*\n(?:(?:[ \t]+.*)?\n)*", _text(path) + "\n", re.MULTILINE)
+            if section is None:
+                continue
+            with suppress(yaml.YAMLError):
+                stated = yaml.safe_load(section.group())["variables"]
+                if isinstance(stated, dict) and "{" not in section.group():
+                    return f"variables: {mapping(stated)}, as {path} has it"
+            return f"the section 'variables' of {path}"
+    return 'variables: {version: 0.4, technology: "45nm", global_cycle_seconds: 1e-9}'
+
+
 def _loader() -> Any:
     """A YAML loader that keeps the front end's tags (``!Component``) under the key ``!``."""
     import yaml
@@ -267,9 +343,10 @@ def _loader() -> Any:
 class _Chip:
     """The nodes, read from the outside to the inside; containers hand their attributes on."""
 
-    def __init__(self, where: str, variables: dict[str, Any]) -> None:
+    def __init__(self, where: str, variables: dict[str, Any], advice: str) -> None:
         self.where = where
-        self.variables = variables
+        self.advice = advice
+        self.values = _Values(variables)
         self.inherited = {key: variables[key] for key in ("technology", "global_cycle_seconds") if key in variables}
         self.mesh = [1, 1]
         self.levels: list[str] = []
@@ -317,11 +394,15 @@ class _Chip:
 
     def _number(self, value: Any, what: str) -> float:
         try:
-            return _evaluate(value, self.variables)
-        except (ValueError, SyntaxError, ZeroDivisionError, TypeError, RecursionError) as error:
+            number = self.values.of(value)
+        except (ValueError, SyntaxError, ArithmeticError, TypeError, RecursionError) as error:
+            shown = str(value)[:_LONGEST_EXPRESSION]
             raise ArchitectureError(
-                f"{self.where}: {what} is '{value}', which is not a number that can be told without Timeloop ({error})"
+                f"{self.where}: {what} is '{shown}', which is not a number that can be told without Timeloop ({error})"
             ) from error
+        if not math.isfinite(number):
+            raise ArchitectureError(f"{self.where}: {what} is {number}; it is a finite number")
+        return number
 
     def result(
         self, name: str, texts: dict[str, str], left_out: tuple[str, ...], sections: frozenset[str]
@@ -332,10 +413,7 @@ class _Chip:
             raise ArchitectureError(f"{self.where}: there is no storage component")
         for key in ("technology", "global_cycle_seconds"):
             if key not in self.inherited:
-                raise ArchitectureError(
-                    f"{self.where}: no '{key}'; put a variables.yaml beside it: variables: {{version: 0.4,"
-                    ' technology: "45nm", global_cycle_seconds: 1e-9}'
-                )
+                raise ArchitectureError(f"{self.where}: no '{key}'; put a variables.yaml beside it: {self.advice}")
         technology = re.sub(r"\s", "", str(self.inherited["technology"]))
         if not re.fullmatch(r"\d+(\.\d+)?(nm)?", technology):
             raise ArchitectureError(
@@ -379,9 +457,9 @@ class _Chip:
 
 
 def _require_version(section: Any, where: str) -> None:
-    version = section.get("version", 0.4) if isinstance(section, dict) else None
+    version = section.get("version", 0.4) if isinstance(section, dict) else 0.4
     if str(version) != "0.4":
-        raise ArchitectureError(f"{where} has version {version}; only Timeloop's form 0.4 can be read")
+        raise ArchitectureError(f"{where} has version {version}; {_FORM_0_3}")
 
 
 def _require_known_names(content: Any, where: str) -> None:
@@ -390,7 +468,7 @@ def _require_known_names(content: Any, where: str) -> None:
         if key in ("keep", "bypass", "keep_only", "no_reuse", "no_iteration_over_dataspaces"):
             names, known, what = _words(value), list(DATA_SPACES.values()), "data space"
         elif key == "factors":
-            names = [match for item in _words(value) for match in re.findall(r"([A-Za-z_]\w*)\s*(?:<=|>=|==|=)", item)]
+            names = [match for item in _words(value) for match in _FACTOR.findall(item)]
             known, what = list(DIMS), "dimension"
         elif key == "permutation":
             names = [letter for item in _words(value) for letter in item]
@@ -436,26 +514,32 @@ _OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
 }
 
 
-def _evaluate(value: Any, variables: dict[str, Any], depth: int = 0) -> float:
-    """A number, or the value of an arithmetic expression of numbers and of ``variables``. Raises ValueError."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, str) or depth > 20:
-        raise ValueError("no arithmetic expression")
+class _Values:
+    """The values of arithmetic expressions of numbers and of ``variables``, each of which is worked out once."""
 
-    def of(node: ast.AST) -> float:
-        if isinstance(node, ast.Expression):
-            return of(node.body)
+    def __init__(self, variables: dict[str, Any]) -> None:
+        self.variables = variables
+        self.known: dict[str, float] = {}
+
+    def of(self, value: Any) -> float:
+        """Raises ValueError, and what the parser and the arithmetic raise."""
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if not isinstance(value, str) or len(value) > _LONGEST_EXPRESSION:
+            raise ValueError("no arithmetic expression")
+        return self._node(ast.parse(value.strip(), mode="eval").body)
+
+    def _node(self, node: ast.AST) -> float:
         if isinstance(node, ast.Constant):
-            return _evaluate(node.value if not isinstance(node.value, str) else None, variables, depth + 1)
+            return self.of(node.value if not isinstance(node.value, str) else None)
         if isinstance(node, ast.Name):
-            if node.id not in variables:
+            if node.id not in self.variables:
                 raise ValueError(f"no variable '{node.id}'")
-            return _evaluate(variables[node.id], variables, depth + 1)
+            if node.id not in self.known:
+                self.known[node.id] = self.of(self.variables[node.id])
+            return self.known[node.id]
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            return _OPERATORS[type(node.op)](of(node.left), of(node.right))
+            return _OPERATORS[type(node.op)](self._node(node.left), self._node(node.right))
         if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
-            return _OPERATORS[type(node.op)](of(node.operand))
+            return _OPERATORS[type(node.op)](self._node(node.operand))
         raise ValueError("only numbers, names under variables, + - * / and brackets")
-
-    return of(ast.parse(value.strip(), mode="eval"))

@@ -14,10 +14,10 @@ from typing import Any
 from mmworkload.errors import SimulationError
 
 _LEVEL = re.compile(r"^=== (\S+) ===\s*$", re.MULTILINE)
-_FIELD = re.compile(r"^\s+([A-Z][^:\n]*?)\s*:\s*(.*?)\s*$")
+_FIELD = re.compile(r"\s+([A-Z][^:\n]*):(.*)")
 _DATA_SPACE = re.compile(r"^    (\w+):\s*$")
-_FOOTPRINT = re.compile(r"(\w+):(\d+) \(\d+\)")
-_COMPONENT = re.compile(r"([^.\[]+)\[1\.\.(\d+)\]$")
+_FOOTPRINT = re.compile(r"\b(\w+):(\d+) \(\d+\)")
+_COMPONENT = re.compile(r"(?:^|\.)([^.\[]+)\[1\.\.(\d+)\]$")
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _level(name: str, section: str) -> LevelStats:
         if header := _DATA_SPACE.match(line):
             fields = spaces.setdefault(header[1], {})
         elif field := _FIELD.match(line):
-            fields[field[1]] = field[2]
+            fields[field[1].rstrip()] = field[2].strip()
     try:
         accesses = {space: _accesses(values) for space, values in spaces.items()}
         # A level that everything passes by has no data space either.

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmworkload.arch import Architecture
+from mmworkload.counting import distinct_sums
 from mmworkload.errors import FormatError, SimulationError, UnknownNameError
-from mmworkload.problem import Axis, Operand, Problem, Role
+from mmworkload.problem import Operand, Problem, Role
 
 EFFORTS = ("quick", "normal", "thorough")
 
@@ -206,23 +207,17 @@ def compulsory_elements(problem: Problem, operand: Operand) -> int:
     """
     if operand.role == "output":
         return problem.tensor_size(operand)
-    counts = [_touched(item, problem.extents) for item in operand.axes]
+    counts = [
+        distinct_sums(
+            [(coefficient, problem.extents[dim]) for dim, coefficient in item.terms],
+            item.pad_low,
+            item.pad_low + item.size,
+        )
+        for item in operand.axes
+    ]
     dims = [dim for item in operand.axes for dim, _ in item.terms]
     # A diagonal (one dimension on two axes) reads at least as many elements as its longest axis.
     return math.prod(counts) if len(dims) == len(set(dims)) else max(counts)
-
-
-def _touched(item: Axis, extents: dict[str, int]) -> int:
-    """Distinct indices inside the tensor that one axis takes. The indices are the set bits of one integer."""
-    reached = 1
-    for dim, coefficient in item.terms:
-        copies, wanted = 1, extents[dim]
-        while copies < wanted:
-            step = min(copies, wanted - copies)
-            reached |= reached << (coefficient * step)
-            copies += step
-    reached = reached >> item.pad_low if item.pad_low >= 0 else reached << -item.pad_low
-    return (reached & ((1 << item.size) - 1)).bit_count()
 
 
 def transfer_cycles(bits: int, word_bits: int, words_per_cycle: float | None) -> int:

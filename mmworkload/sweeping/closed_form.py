@@ -20,7 +20,7 @@ import numpy
 from numpy.typing import NDArray
 
 from mmworkload.arch import Architecture
-from mmworkload.errors import MmworkloadError
+from mmworkload.errors import FormatError, MmworkloadError
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.layer import Layer
 from mmworkload.problem import ROLES, Problem, Role
@@ -41,6 +41,9 @@ CHUNK = 512
 Integers = NDArray[numpy.int64]
 Floats = NDArray[numpy.float64]
 _COMPUTE, _MEMORY, _VECTOR, _LAUNCH = range(len(BOUNDS))
+# Beyond these a 64-bit integer, or the product of bits and the width of a word, wraps around.
+_MOST_OPERATIONS = 1 << 62
+_MOST_BITS = 1 << 53
 
 
 def takes(setup: Setup) -> bool:
@@ -217,6 +220,12 @@ def _signature(
         else:
             terms.append((False, nests.work(problem.points, own_read, own_written), work.count))
     all_read, all_written = moved_bits(graph, layer, bits)
+    operations, moved = points + layer.vector_ops, max(read + written, all_read + all_written)
+    if operations > _MOST_OPERATIONS or moved > _MOST_BITS:
+        raise FormatError(
+            f"{graph.model}: layer '{layer.name}' has more operations or bits than a sweep by the roofline counts,"
+            " which are 2^62 and 2^53 in a layer; mmworkload simulate counts any number"
+        )
     rest = nests.work(layer.vector_ops, max(0, all_read - read), max(0, all_written - written))
     terms.append((False, rest, 1))
     return nests.signature(tuple(terms), layer.launches, points)

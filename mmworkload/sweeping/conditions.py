@@ -48,10 +48,10 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_TERM = re.compile(r"(?P<metric>\w+)\s*(\[\s*(?P<workload>[^\[\]]*?)\s*\])?")
-_CONDITION = re.compile(
-    rf"\s*{_TERM.pattern}\s*(?P<operator><=|>=|<|>)\s*(?P<number>[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)\s*"
-)
+# No two neighbouring parts of these can take the same text, so that none is tried in many divisions of it.
+_TERM = re.compile(r"(?P<metric>\w+)\s*(\[(?P<workload>[^\[\]]*)\])?")
+_OPERATOR = re.compile(r"[<>]=?")
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,15 @@ class Term:
         """FormatError for text of another form, UnknownNameError for an unknown metric."""
         match = _TERM.fullmatch(text.strip())
         if match is None:
-            raise FormatError(f"'{text}' is not a metric; write energy_j, or latency_s[transfuser] for one workload")
-        return _term(match)
+            raise FormatError(
+                f"'{_shortened(text)}' is not a metric; write energy_j, or latency_s[transfuser] for one workload"
+            )
+        if match["metric"] not in UNITS:
+            raise UnknownNameError("metric", _shortened(match["metric"]), UNITS)
+        workload = match["workload"]
+        if workload is not None and not workload.strip():
+            raise FormatError(f"'{_shortened(text)}' names no workload between the brackets")
+        return cls(match["metric"], (workload or "").strip())
 
     def require(self, workloads: Collection[str]) -> None:
         """UnknownNameError when the workload is not one of the sweep's, FormatError for a design's metric of one."""
@@ -102,13 +109,15 @@ class Condition:
     @classmethod
     def parse(cls, text: str) -> Condition:
         """FormatError for text of another form, UnknownNameError for an unknown metric."""
-        match = _CONDITION.fullmatch(text)
-        if match is None:
+        found = _OPERATOR.search(text)
+        term, number = (text[: found.start()].strip(), text[found.end() :].strip()) if found else (text, "")
+        finite = _NUMBER.fullmatch(number) is not None and math.isfinite(float(number))
+        if found is None or not _TERM.fullmatch(term) or not finite:
             raise FormatError(
-                f"'{text}' is not a constraint; write METRIC OPERATOR NUMBER, as area_mm2 < 20 or"
+                f"'{_shortened(text)}' is not a constraint; write METRIC OPERATOR NUMBER, as area_mm2 < 20 or"
                 " latency_s[transfuser] <= 0.033"
             )
-        return cls(_term(match), match["operator"], float(match["number"]))
+        return cls(Term.parse(term), found.group(), float(number))
 
     def holds(self, value: float) -> bool:
         """Whether ``value`` meets it; not-a-number does not."""
@@ -144,9 +153,7 @@ def figure(term: Term, mix: Mapping[str, Any], workloads: Mapping[str, Mapping[s
     return row[metric]
 
 
-def _term(match: re.Match[str]) -> Term:
-    if match["metric"] not in UNITS:
-        raise UnknownNameError("metric", match["metric"], UNITS)
-    if match["workload"] == "":
-        raise FormatError(f"'{match.group().strip()}' names no workload between the brackets")
-    return Term(match["metric"], match["workload"] or "")
+def _shortened(text: str) -> str:
+    """The text on one line, without its middle when it is long."""
+    plain = " ".join(text.split())
+    return plain if len(plain) <= 120 else f"{plain[:80]} ... {plain[-30:]}"

@@ -17,6 +17,7 @@ import pytest
 
 from mmworkload import arch as architectures
 from mmworkload.arch import Architecture
+from mmworkload.errors import FormatError
 from mmworkload.exporting import MANIFEST, exporters, write_export
 from mmworkload.graph import LayerGraph, Part, Workload
 from mmworkload.layer import Layer, Tensor, Work
@@ -269,3 +270,17 @@ def test_pandas_reads_what_the_command_says(target: str, tmp_path: Path, arch: A
 
     total = sum(work.macs for layer in graph() for work in layer.work)
     assert (found.returncode, int(float(found.stdout or 0))) == (0, total), found.stderr
+
+
+def test_more_than_a_parquet_integer_is_refused_and_csv_takes_it(tmp_path: Path, arch: Architecture) -> None:
+    huge = gemm(10**9, 10**9, 10**9)
+    tensors = {"x": Tensor("x", (1,), "float32", 32, "input", "x"), "y": Tensor("y", (1,), "float32", 32, "input", "y")}
+    one = LayerGraph("huge", "", 1, "float32", (Layer("a", "linear", work=(Work(huge),), reads=(("x", 4),)),), tensors)
+
+    with pytest.raises(FormatError, match=r"'macs' reaches 10\^27, .* 2\^63 - 1; export to csv"):
+        write_export("parquet", one, arch, tmp_path / "parquet", VERSIONS)
+    write_export("csv", one, arch, tmp_path / "csv", VERSIONS)
+
+    (row,) = read(tmp_path / "csv", "csv")
+    assert row["macs"] == 10**27
+    assert not (tmp_path / "parquet").exists()

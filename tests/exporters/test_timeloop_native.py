@@ -7,7 +7,9 @@ Accelergy; here they are replayed by stand-ins.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -217,6 +219,126 @@ def test_a_template_alone_is_refused_by_name(tmp_path: Path) -> None:
 
     with pytest.raises(ArchitectureError, match=r"top\.yaml\.jinja2 is a Jinja template"):
         architectures.load(tmp_path)
+
+
+EXAMPLE = "architecture:\n  version: 0.4\n  nodes:\n  - !Component {name: mac, class: intmac}\n"
+FORM_0_3 = """architecture:
+  version: 0.3
+  subtree:
+  - name: system
+    local:
+    - {name: DRAM, class: DRAM, attributes: {width: 64, word-bits: 8}}
+    - {name: "MAC[0..167]", class: intmac, attributes: {datawidth: 8, meshX: 12}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "all.yaml",
+            f"{EXAMPLE}mapper: {{version: 0.4}}\nproblem: {{version: 0.4}}\n",
+            r"all\.yaml is Timeloop's own input \(architecture, mapper, problem\), which is given as a folder: put"
+            r" it into one without its section problem, .*--arch FOLDER",
+        ),
+        (
+            "nodes.yaml",
+            "- !Container\n  name: system\n",
+            r"own input \(nodes\), which is given as a folder: .*--arch FOLDER",
+        ),
+        (
+            "parts.yaml",
+            "components:\n  version: 0.4\n  classes: []\n",
+            r"own input \(components\), which is given as a folder",
+        ),
+        (
+            "old.yaml",
+            FORM_0_3,
+            r"old\.yaml is Timeloop's own input of version 0\.3; only .* form 0\.4 .*spatial: \{meshX: 168\}",
+        ),
+        ("rules.yaml", "architecture_constraints:\n  targets: []\narchitecture: {}\n", r"of version 0\.3; only"),
+        ("top.yaml.jinja2", "architecture: {{include('a.yaml')}}\n", r"top\.yaml\.jinja2 is a Jinja template"),
+    ],
+)
+def test_one_file_of_the_tools_own_gets_an_error_that_says_what_to_give(
+    name: str, text: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(ArchitectureError, match=message) as caught:
+        architectures.load(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_of_a_file_in_a_folder_that_can_be_read_the_folder_is_what_to_give(folder: Path) -> None:
+    for file in (folder / ARCH, folder / "components" / "mac.yaml"):
+        where = re.escape(str(folder))
+        with pytest.raises(ArchitectureError, match=rf"which is given as a folder: --arch {where}$"):
+            architectures.load(file)
+    assert architectures.load(folder).kind == "native"
+
+
+def test_constraints_of_version_0_3_in_a_folder_are_refused_and_not_left_out(folder: Path) -> None:
+    (folder / "constraints.yaml").write_text("mapspace_constraints:\n  targets: []\n")
+
+    with pytest.raises(ArchitectureError, match=r"constraints\.yaml: mapspace_constraints is of version 0\.3"):
+        read_native(folder)
+
+
+def test_components_of_version_0_3_are_refused(folder: Path) -> None:
+    (folder / "more.yaml").write_text("components: {version: 0.3, classes: []}\n")
+
+    with pytest.raises(ArchitectureError, match=r"more\.yaml: components has version 0\.3"):
+        read_native(folder)
+
+
+@pytest.mark.parametrize("place", [".", ".."])
+def test_variables_that_lie_in_a_template_are_said(place: str, folder: Path) -> None:
+    (folder / VARIABLES).unlink()
+    template = folder / place / "top.yaml.jinja2"
+    template.write_text(
+        "architecture: {{include('arch.yaml', 'architecture')}}\n"
+        'variables:\n  version: 0.4\n  technology: "65nm"\n\n  global_cycle_seconds: 1e-8\nmapper: {}\n'
+    )
+
+    edit(folder / ARCH, "meshX: columns, meshY: columns // 2", "meshX: 4, meshY: 2")
+
+    with pytest.raises(ArchitectureError) as caught:
+        read_native(folder)
+    _, _, advice = str(caught.value).partition("put a variables.yaml beside it: ")
+    stated, _, where = advice.partition(", as ")
+    expected = {"version": 0.4, "technology": "65nm", "global_cycle_seconds": "1e-8"}
+    assert yaml.safe_load(stated)["variables"] == expected
+    assert Path(where.removesuffix(" has it")).samefile(template)
+    # What the error says is what helps.
+    (folder / VARIABLES).write_text(stated)
+    assert read_native(folder).clock_mhz == 100
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "message"),
+    [
+        (ARCH, "meshX: columns,", f"meshX: {'-' * 80_000}1,", "which is not a number"),
+        (ARCH, "meshX: columns,", "meshX: .inf,", "meshX is inf"),
+        (ARCH, "meshX: columns,", f"meshX: 1{'0' * 400},", "which is not a number"),
+        (VARIABLES, "variables:", "variables: [1]\nunused:", "variables is a mapping"),
+        (ARCH, "factors: [N=1, G=1, P=1]", f"factors: ['{'A' * 80_000}', 'K{' ' * 80_000}=1']", "the dimension 'K'"),
+    ],
+)
+def test_values_without_end_get_one_error(file: str, before: str, after: str, message: str, folder: Path) -> None:
+    edit(folder / file, before, after)
+
+    with pytest.raises(ArchitectureError, match=message):
+        read_native(folder)
+
+
+def test_variables_that_name_each_other_are_worked_out_once(folder: Path) -> None:
+    names = [f"v{number}" for number in range(60)]
+    chain = "".join(f"  {name}: {after} + {after}\n" for name, after in itertools.pairwise(names))
+    edit(folder / VARIABLES, "variables:\n", f"variables:\n{chain}  {names[-1]}: 1\n")
+    edit(folder / ARCH, "meshX: columns,", f"meshX: {names[0]},")
+
+    assert read_native(folder).mesh[0] == 2**59
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------

@@ -92,6 +92,8 @@ def test_the_time_limit_does_not_change_the_key() -> None:
         ((("P", 1),), 5, (-2, 0), {"P": 3}, 3),  # starts two elements in
         ((), 7, (0, 0), {"P": 3}, 1),  # touched at one index
         ((("P", 5), ("R", 1)), 2_400_005, (0, 0), {"P": 480_000, "R": 10}, 2_400_005),
+        ((("P", 1),), 10**12, (0, 0), {"P": 10**12}, 10**12),
+        ((("P", 1),), 16, (-(10**12), 10**12), {"P": 16}, 0),  # all of it is cropped
     ],
 )
 def test_of_an_input_only_what_the_loops_read_is_compulsory(

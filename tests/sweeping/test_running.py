@@ -19,6 +19,8 @@ from mmworkload import temporary
 from mmworkload.cli.app import app
 from mmworkload.errors import MmworkloadError
 from mmworkload.graph import LayerGraph
+from mmworkload.layer import Work
+from mmworkload.problem import Problem
 from mmworkload.simulating.cache import Cache
 from mmworkload.simulating.engine import simulate
 from mmworkload.sweeping import closed_form
@@ -480,6 +482,20 @@ def test_the_closed_form_moves_what_is_stored_in_fewer_bits_as_the_engine_does(
     moved = many[many["stage"].isna() | (many["stage"] == "")].groupby("workload")["dram_bytes"].first()
     # 64 weights in four bits, where all else is in eight.
     assert moved[str(tmp_path / "first.yaml")] - moved[str(tmp_path / "narrow.yaml")] == 32
+
+
+def test_a_layer_beyond_64_bit_integers_is_refused_with_the_bound(tmp_path: Path, sweep_file: SweepFile) -> None:
+    graph = LayerGraph.load(tmp_path / "first.yaml")
+    first = graph.layers[0]
+    huge = Problem.parse(
+        "mac M=1000000000000 C=1000000000000 | Inputs input 32 [C:1000000000000] | "
+        "Weights weight 32 [M:1000000000000, C:1000000000000] | Outputs output 32 [M:1000000000000]"
+    )
+    replace(graph, layers=(replace(first, work=(Work(huge),)), *graph.layers[1:])).save(tmp_path / "huge.yaml")
+    file = sweep_file(workloads={str(tmp_path / "huge.yaml"): 1}, simulator="roofline")
+
+    with pytest.raises(MmworkloadError, match=rf"layer '{re.escape(first.name)}' has more .* 2\^62 and 2\^53"):
+        run(file, tmp_path / "out")
 
 
 def test_the_closed_form_asks_no_simulator_and_writes_no_cache(

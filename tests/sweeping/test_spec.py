@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mmworkload.errors import FormatError, MmworkloadError
+from mmworkload.errors import FormatError, MmworkloadError, UnknownNameError
 from mmworkload.simulating import choice
 from mmworkload.sweeping.conditions import Condition, Term, figure
 from mmworkload.sweeping.setup import prepare
@@ -207,6 +207,35 @@ def test_a_constraint_holds_or_is_violated(text: str, value: float, holds: bool)
     assert condition.holds(value) is holds
     assert (condition.violation(value) > 0) is not holds
     assert Condition.parse(str(condition)) == condition
+
+
+_BLANKS = " " * 80_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"latency_s{_BLANKS}x",
+        f"latency_s[{_BLANKS}x",
+        f"latency_s[{_BLANKS}] < {_BLANKS}x",
+        f"area_mm2 < {'9' * 80_000}x",
+        f"area_mm2 < {'9' * 80_000}",  # no finite number
+        f"{'a' * 80_000} < 1",
+        _BLANKS,
+    ],
+)
+def test_a_long_text_that_is_no_constraint_is_one_short_line(text: str) -> None:
+    with pytest.raises((FormatError, UnknownNameError)) as caught:
+        Condition.parse(text)
+
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_blanks_in_a_constraint_mean_nothing_however_many() -> None:
+    long = f"{_BLANKS}latency_s{_BLANKS}[{_BLANKS}a b{_BLANKS}]{_BLANKS}<={_BLANKS}1{_BLANKS}"
+
+    assert Condition.parse(long) == Condition(Term("latency_s", "a b"), "<=", 1.0)
 
 
 def test_metrics_of_the_mix_and_of_a_workload() -> None:
