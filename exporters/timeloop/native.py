@@ -175,7 +175,7 @@ def as_architecture(folder: Path) -> Architecture | None:
 
 def _refuse_file(path: Path) -> None:
     """ArchitectureError that says what to give instead when ``path`` is of Timeloop's own form."""
-    text = _text(path)
+    text = read_text(path, ArchitectureError)
     if not _NATIVE.search(text):
         return
     if "{{" in text or "{%" in text:
@@ -311,7 +311,9 @@ def _variables_elsewhere(folder: Path) -> str:
 
     for place in (folder, folder.parent):
         for path in sorted(place.glob("*.jinja*")):
-            section = re.search(r"^variables[ \t]*:.*\n(?:(?:[ \t]+.*)?\n)*", _text(path) + "\n", re.MULTILINE)
+            section = re.search(
+                r"^variables[ \t]*:.*\n(?:(?:[ \t]+.*)?\n)*", read_text(path, ArchitectureError) + "\n", re.MULTILINE
+            )
             if section is None:
                 continue
             with suppress(yaml.YAMLError):
