@@ -48,7 +48,7 @@ def show(
         if json:
             print_json(made.to_dict())
         else:
-            print_generation(*generation_tables(made))
+            print_generation(*generation_tables(made, all_layers=all_layers))
         return
     resolved, graph = _traced(model, how)
     graph = graph.only(only or ())

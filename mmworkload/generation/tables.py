@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
 from mmworkload.generation.categories import CATEGORIES, category
 from mmworkload.generation.generation import Phase
 from mmworkload.generation.totals import Totals, of_layer
-from mmworkload.reporting.tables.common import fraction
-from mmworkload.reporting.terminal import Cell, facts, section, table
+from mmworkload.reporting.tables.common import FOLDED, common_name, folded, fraction, top
+from mmworkload.reporting.terminal import Cell, Name, facts, section, table
 from mmworkload.reporting.units import plural, si
 
 if TYPE_CHECKING:
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from mmworkload.generation.generation import Generation
     from mmworkload.graph import LayerGraph
+    from mmworkload.layer import Layer
 
 
-def generation_tables(generation: Generation) -> list[RenderableType]:
-    """What the generation is, its phases with exact totals over all runs, and the paper's categories of each."""
+def generation_tables(generation: Generation, *, all_layers: bool = False) -> list[RenderableType]:
+    """What the generation is, its phases with exact totals over all runs, the paper's categories of each, layers."""
     totals = generation.totals
     known = [
         ("size", f"{totals.macs:,} MACs"),
@@ -30,7 +31,12 @@ def generation_tables(generation: Generation) -> list[RenderableType]:
     ]
     first = generation.phases[0].at_first()
     known.insert(0, ("traced", f"batch {first.batch}, {first.dtype}, by export; totals are exact sums over all runs"))
-    return [section(generation.name, facts(known)), _phases(generation), _categories(generation)]
+    return [
+        section(generation.name, facts(known)),
+        _phases(generation),
+        _categories(generation),
+        _layers(generation, all_layers),
+    ]
 
 
 def _phases(generation: Generation) -> RenderableType:
@@ -61,6 +67,38 @@ def _categories(generation: Generation) -> RenderableType:
     count = plural(len(generation.phases), "phase")
     title = f"Categories of the generation paper, over {count}"
     return section(title, table(["<phase", *_COLUMNS], rows))
+
+
+def _layers(generation: Generation, every: bool) -> RenderableType:
+    """Each layer of each phase over all runs, repeated ones folded; or every layer."""
+    layers = [(phase.name, *found) for phase in generation.phases for found in phase.layer_totals()]
+
+    def same(row: tuple[str, Layer, Totals]) -> Hashable:
+        phase, layer, totals = row
+        return phase, layer.stage, layer.op, layer.work, totals
+
+    groups = folded(layers, lambda row: row[1].name, same, every)
+    sums = [sum((totals for _, _, totals in group), Totals()) for group in groups]
+    chosen, notes = top(list(zip(groups, sums, strict=True)), lambda row: (row[1].macs, row[1].bytes), every, "row")
+    if len(groups) < len(layers):
+        notes.insert(0, FOLDED)
+    whole = generation.totals
+    rows: list[list[Cell]] = [
+        [
+            Name(f"{group[0][0]}: {common_name([layer.name for _, layer, _ in group])}"),
+            *([] if every else [str(len(group))]),
+            Name(group[0][1].op),
+            si(total.macs),
+            fraction(total.macs, whole.macs),
+            si(total.bytes, "B"),
+            fraction(total.bytes, whole.bytes),
+        ]
+        for group, total in chosen
+    ]
+    columns = ["<layer", *([] if every else [">no."]), "<operator", ">MACs", ">share", ">bytes", ">share"]
+    graphs = ", ".join(dict.fromkeys(phase.at_first().model for phase in generation.phases))
+    notes.append(f"Over all runs of a phase. Shapes are those of one run: show {graphs}.")
+    return section("Layers", table(columns, rows, tight=True), *notes)
 
 
 _COLUMNS = ("<category", ">layers", ">MACs", ">share", ">bytes", ">share")

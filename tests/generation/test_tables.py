@@ -51,6 +51,9 @@ def test_phases_and_categories_are_printed_with_exact_totals(made: Generation) -
     assert "greedy" in text
     rows = [line.split() for line in text.splitlines()]
     assert ["phase", "category", "layers", "MACs", "share", "bytes", "share"] in rows
+    first = [row for row in rows if row[:1] == ["decode:"]]
+    # The projection and the attention of all ten steps, in whole numbers; no step is a layer of its own.
+    assert sorted(row[2:6] for row in first) == [["1", "attention", "2.08", "k"], ["1", "linear", "640", "22.5"]]
     assert ["decode", "Attention", "10", "2.08", "k", "76.5", "%"] in [row[:7] for row in rows]
 
 
