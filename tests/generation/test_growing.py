@@ -185,3 +185,16 @@ def test_a_phase_that_was_simulated_at_some_lengths_is_one_phase_of_layers(growi
     assert projection[2:5] == ["1", "6.40", "k"]
     (decode,) = [line.split() for line in lines[lines.index("Phases") :] if line.startswith("decode ")]
     assert decode[1:3] == ["100", str(layers)]
+
+    from mmworkload.reporting.simulation_page import render
+    from mmworkload.simulating.several import Asked, Simulations
+
+    found = Simulations((Asked("eyeriss_like", "roofline", simulation),))
+    page = render(found)
+    phases = page.split('data-name="phases on eyeriss_like, roofline"')[1].split("</table>")[0]
+    assert phases.count("<tr><th") == 2
+    rows = page.split('data-name="layers on eyeriss_like, roofline"')[1].split("</table>")[0]
+    assert rows.count('<th scope="row"') == 2 * layers
+    frame = found.to_pandas().set_index(["phase", "layer"])
+    assert frame.loc[("decode", "proj"), "runs"] == 100
+    assert frame.loc["decode", "macs"].sum() == sum(64 + 2 * 8 * length for length in range(4, 104))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mmworkload.reporting.tables.common import top
-from mmworkload.reporting.terminal import Cell, Name, bullets, paired_bar, section, table
+from mmworkload.reporting.terminal import Cell, Name, bullets, facts, paired_bar, section, table
 from mmworkload.reporting.units import plural, share, si, times
 from mmworkload.validating.runs import MEASURED, ratio
 
@@ -15,36 +15,30 @@ if TYPE_CHECKING:
 
     from mmworkload.validating.runs import Pair, RunComparison
 
+_HEADS = (">first", ">second", ">second/first")
 _COLUMNS = (">first", ">share", ">second", ">share", ">second/first", "<")
 
 
 def runs_tables(found: RunComparison, *, all_layers: bool = False) -> list[RenderableType]:
-    """Both runs in a line each, stages, layers, and what differs besides the time."""
+    """Both runs, their figures beside each other, energy by component, stages, layers, what else differs."""
     measured = found.first.kind == MEASURED
     whole = "eager, end to end" if measured else "critical path"
-    rows: list[list[Cell]] = [
-        [
-            name,
-            Name(item.model),
-            Name(item.where),
-            si(item.whole_s, "s"),
-            si(item.total_s, "s"),
-            si(item.energy_j, "J"),
-            *([] if measured else [si(item.dram_bytes, "B")]),
-        ]
+    runs = [
+        (name, f"{item.model}, {'on' if measured else 'simulated on'} {item.where}")
         for name, item in (("first", found.first), ("second", found.second))
     ]
-    said = f"second over first: {times(ratio(found.first.whole_s, found.second.whole_s))} {whole},"
-    said += f" {times(ratio(found.first.total_s, found.second.total_s))} sum over layers"
-    heads = ["<run", "<model", "<on" if measured else "<simulated", f">{whole}", ">sum", ">energy"]
-    heads += [] if measured else [">DRAM"]
-    for what, first, second in (
-        ("energy", found.first.energy_j, found.second.energy_j),
-        ("DRAM traffic", found.first.dram_bytes, found.second.dram_bytes),
-    ):
-        if (factor := ratio(first, second)) is not None:
-            said += f", {times(factor)} {what}"
-    parts = [section(f"Two {found.first.kind}s", table(heads, rows), said)]
+    figures = [
+        (whole, found.first.whole_s, found.second.whole_s, "s"),
+        ("sum over layers", found.first.total_s, found.second.total_s, "s"),
+        ("energy", found.first.energy_j, found.second.energy_j, "J"),
+        ("DRAM traffic", found.first.dram_bytes, found.second.dram_bytes, "B"),
+    ]
+    rows: list[list[Cell]] = [
+        [what, si(first, unit), si(second, unit), times(ratio(first, second))]
+        for what, first, second, unit in figures
+        if first is not None or second is not None
+    ]
+    parts = [section(f"Two {found.first.kind}s", facts(runs), table(["<", *_HEADS], rows))]
     parts += [*_energy(found), _pairs("Stages", "<stage", found.stages)]
     parts.append(_layers(found, all_layers))
     lacking = [
@@ -64,8 +58,7 @@ def _energy(found: RunComparison) -> list[RenderableType]:
         [Name(name), si(first, "J"), si(second, "J"), times(ratio(first, second))]
         for name, (first, second) in found.energy.items()
     ]
-    heads = ["<component", ">first", ">second", ">second/first"]
-    return [section("Energy by component", table(heads, rows))] if rows else []
+    return [section("Energy by component", table(["<component", *_HEADS], rows))] if rows else []
 
 
 def _layers(found: RunComparison, every: bool) -> RenderableType:
