@@ -40,6 +40,7 @@ COLUMNS = ("problem", "status", "macs", "cycles", "energy_uj", "utilization_perc
 _EVALUATED = 60
 # The mapper rounds to single precision.
 _ROUNDING = 1e-6
+_RUNNING: set[subprocess.Popen[bytes]] = set()
 _LOOP = re.compile(r"(?P<kind>T|S-\w+)-(?P<variables>[\w,]+) in \[0\.\.\d+\) shape=(?P<shape>\d+)")
 
 
@@ -175,6 +176,7 @@ def run_child(files: list[Path], limit_s: float | None) -> tuple[str, dict[str, 
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+            _RUNNING.add(process)
             try:
                 process.wait(limit_s)
             except subprocess.TimeoutExpired:
@@ -183,6 +185,7 @@ def run_child(files: list[Path], limit_s: float | None) -> tuple[str, dict[str, 
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+                _RUNNING.discard(process)
         if not output.is_file():
             return failure(log.read_text(errors="replace"), process.returncode), None
         return "ok", json.loads(output.read_text())
@@ -258,9 +261,17 @@ def run_all(folder: Path, names: list[str], limit_s: float, jobs: int, cascade: 
 
     rows = []
     with ThreadPoolExecutor(jobs) as pool:
-        for row in pool.map(one, names or sorted(tasks)):
-            rows.append(row)
-            print("  ".join(row.get(column, "-") for column in COLUMNS), flush=True)
+        try:
+            for row in pool.map(one, names or sorted(tasks)):
+                rows.append(row)
+                print("  ".join(row.get(column, "-") for column in COLUMNS), flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            # The threads wait for these.
+            for process in list(_RUNNING):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            raise
     with (folder / "outputs" / "results.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -322,4 +333,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

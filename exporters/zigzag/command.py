@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 import multiprocessing
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,7 @@ class _Worker:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.process: multiprocessing.process.BaseProcess | None = None
+        self.ended = False
 
     def ask(self, name: str, limit_s: float) -> tuple[str, dict[str, Any] | None]:
         """("ok", answer), or what went wrong and None."""
@@ -64,9 +66,16 @@ class _Worker:
             # Not forked: other threads of this process may hold locks.
             context = multiprocessing.get_context("spawn")
             self.pipe, other = context.Pipe()
-            self.process = context.Process(target=_serve, args=(other, self.folder), daemon=True)
-            self.process.start()
+            process = context.Process(target=_serve, args=(other, self.folder), daemon=True)
+            # The mask is inherited: Ctrl-C in a terminal reaches all processes, and this one ends the others.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            process.start()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self.process = process
             other.close()
+        if self.ended:
+            self.stop()
+            return "interrupted", None
         try:
             self.pipe.send(name)
             if self.pipe.poll(limit_s):
@@ -79,11 +88,16 @@ class _Worker:
         return problem, None
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.join()
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.join()
             self.pipe.close()
-            self.process = None
+
+    def end(self) -> None:
+        """Stops it from another thread, also while it is being started."""
+        self.ended = True
+        self.stop()
 
 
 def run_all(folder: Path, names: list[str], limit_s: float, jobs: int) -> int:
@@ -128,9 +142,16 @@ def run_all(folder: Path, names: list[str], limit_s: float, jobs: int) -> int:
     rows = []
     try:
         with ThreadPoolExecutor(jobs) as pool:
-            for row in pool.map(one, names or sorted(expected["problems"])):
-                rows.append(row)
-                print("  ".join(row.get(column, "-") for column in COLUMNS), flush=True)
+            try:
+                for row in pool.map(one, names or sorted(expected["problems"])):
+                    rows.append(row)
+                    print("  ".join(row.get(column, "-") for column in COLUMNS), flush=True)
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                # The threads wait for these.
+                for worker in workers:
+                    worker.end()
+                raise
     finally:
         for worker in workers:
             worker.stop()
@@ -142,7 +163,7 @@ def run_all(folder: Path, names: list[str], limit_s: float, jobs: int) -> int:
 
 
 def main(folder: Path) -> int:
-    """Runs the export in ``folder`` as the command line says; gives the exit code."""
+    """Runs the export in ``folder`` as the command line says; gives the exit code, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description="Runs the exported problems through ZigZag.")
     parser.add_argument("problem", nargs="*", help="names of problems (files in problems/ without .yaml); default: all")
     parser.add_argument("--limit", type=float, default=600, help="seconds for one problem (default 600)")
@@ -150,4 +171,8 @@ def main(folder: Path) -> int:
     options = parser.parse_args()
     if options.limit <= 0 or options.jobs < 1:
         parser.error("--limit has to be above 0, and --jobs at least 1")
-    return run_all(folder, options.problem, options.limit, options.jobs)
+    try:
+        return run_all(folder, options.problem, options.limit, options.jobs)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from mmworkload.exporting import Export, ManifestRow, write_export
 from mmworkload.graph import LayerGraph, Part, Workload
 from mmworkload.layer import Layer, Tensor, Work
 from mmworkload.problem import Mask, Problem, gemm
+from mmworkload.processes import descendants
 from mmworkload.simulating.cache import Cache
 from mmworkload.simulating.engine import simulate
 
@@ -450,6 +454,28 @@ def test_run_py_kills_a_problem_at_its_limit_and_says_so(tmp_path: Path) -> None
     assert process.returncode == 1
     assert [row["status"] for row in results(tmp_path)] == ["killed after 0.01 s"]
     assert process.stderr == ""
+
+
+@needs_zigzag
+@pytest.mark.slow
+def test_run_py_ends_with_130_and_its_processes_on_ctrl_c(tmp_path: Path) -> None:
+    """As a terminal sends it: to all processes."""
+    export(graph(layer("fc", gemm(4, 5, 6))), tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "run.py")], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    # Python's tracker of resources, and the worker.
+    deadline = time.monotonic() + 60
+    while len(list(descendants(process.pid))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+
+    # All of them write to this pipe: it ends when the last has ended.
+    _, errors = process.communicate(timeout=60)
+
+    assert (process.returncode, errors) == (130, "interrupted\n")
 
 
 @needs_zigzag
