@@ -197,9 +197,14 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
 
 
 def split_archs(text: str) -> list[str]:
-    """``A,B`` is two architectures; neighbours with ``=`` in them are one system: ``A,encoder/image=B,*=C`` is two."""
+    """``A,B`` is two architectures; neighbours with ``=`` in them are one system: ``A,encoder/image=B,*=C`` is two.
+
+    Raises MmworkloadError for an empty name.
+    """
     found: list[str] = []
     for item in text.split(","):
+        if not item.strip():
+            raise MmworkloadError(f"--arch '{text}' has an empty name; write NAME, or NAME,NAME for several")
         if "=" in item and found and "=" in found[-1]:
             found[-1] += f",{item}"
         else:

@@ -245,6 +245,12 @@ def test_architectures_are_told_from_systems(text: str, wanted: list[str]) -> No
     assert split_archs(text) == wanted
 
 
+@pytest.mark.parametrize("text", ["", "host,", "host,,eyeriss_like", " "])
+def test_an_architecture_without_a_name_is_refused(text: str) -> None:
+    with pytest.raises(MmworkloadError, match="empty name"):
+        split_archs(text)
+
+
 def test_lanes_end_with_the_critical_path(cases: Any, device: Any) -> None:
     graph, _ = cases[0]
     simulation = simulate(graph, device, "roofline", cache=False)

@@ -21,11 +21,11 @@ def several_tables(found: Simulations) -> list[RenderableType]:
     by_number = {str(number): item for number, (_, item) in enumerate(found.answered, 1)}
     first = found.first
     total = f"{si(first.totals.macs)} MACs in {plural(first.totals.layers, 'layer')}, the same for all"
-    notes = [
-        f"{number}: {asked.simulator}{'' if asked.simulator == item.simulator else ', which is ' + item.simulator},"
-        f" told the architecture: {item.fidelity}"
-        for (number, item), (asked, _) in zip(by_number.items(), found.answered, strict=True)
-    ]
+    told: dict[str, list[str]] = {}
+    for (number, item), (asked, _) in zip(by_number.items(), found.answered, strict=True):
+        who = asked.simulator if asked.simulator == item.simulator else f"{asked.simulator}, which is {item.simulator}"
+        told.setdefault(f"{who}, told the architecture: {item.fidelity}", []).append(number)
+    notes = [f"{', '.join(numbers)}: {text}" for text, numbers in told.items()]
     notes += [
         f"{item.simulator} on {item.arch} gave no answer: {item.reason}"
         for item in found.asked
