@@ -11,7 +11,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from mmworkload.errors import MmworkloadError, UnavailableError
+from mmworkload.errors import FormatError, MmworkloadError, UnavailableError
 from mmworkload.files import require_file_output, require_folder_output
 from mmworkload.temporary import temporary_folder
 
@@ -25,7 +25,7 @@ _KNOWN = mimetypes.MimeTypes()
 
 
 def require_output_file(path: str | Path, suffixes: Sequence[str]) -> None:
-    """Raises MmworkloadError when a file that ends in one of ``suffixes`` cannot be written at ``path``.
+    """Raises FormatError for another suffix than ``suffixes``, MmworkloadError when ``path`` cannot be written.
 
     It is tried, and nothing is left. Capital letters in a suffix are as good as small ones; a pipe, a terminal and
     ``/dev/null`` need none where there is one format.
@@ -41,7 +41,7 @@ def require_output_file(path: str | Path, suffixes: Sequence[str]) -> None:
     if place.suffix.lower() not in suffixes and not (stream and one_format):
         names = " or ".join(", ".join(suffixes).rsplit(", ", 1))
         what = f"'{place.suffix}' is no format that is written here" if place.suffix else "it has no suffix"
-        raise MmworkloadError(f"cannot write {place}: {what}; give a file that ends in {names}.")
+        raise FormatError(f"cannot write {place}: {what}; give a file that ends in {names}.")
     if stream and not os.access(place, os.W_OK):
         raise MmworkloadError(f"cannot write {place}: you may not write to it. Choose another output.")
     if not stream:

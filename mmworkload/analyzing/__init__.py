@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from mmworkload import arch as architectures
 from mmworkload.analyzing.multimodal import ELSEWHERE
 from mmworkload.analyzing.registry import VIEWS, find
-from mmworkload.analyzing.taken import TRIM, Taken, ideal_intensity
+from mmworkload.analyzing.taken import Taken, ideal_intensity
 from mmworkload.analyzing.view import COLUMNS, View
 from mmworkload.arch import Architecture
 from mmworkload.errors import MmworkloadError
+from mmworkload.reporting.units import si
 
 if TYPE_CHECKING:
     import pandas
@@ -87,8 +88,8 @@ def _notes(view: View, taken: Sequence[Taken], frame: pandas.DataFrame) -> list[
     if any(item.has("kernel") for item in taken) and {"kernel", "stalls"} & set(view.needs):
         runs = sorted({item.runs for item in taken})
         notes.append(
-            f"Times of kernels are means over {' or '.join(map(str, runs))} profiled runs, without the lowest and the"
-            f" highest {TRIM:.0%}."
+            f"A layer's time is the median of {' or '.join(map(str, runs))} profiled runs, and its kernels share it in"
+            " the proportion of their means."
         )
     if "source" in frame and (frame["source"] == "ideal").any():
         notes.append(
@@ -98,8 +99,9 @@ def _notes(view: View, taken: Sequence[Taken], frame: pandas.DataFrame) -> list[
     if view.bound:
         arches = {item.arch.label: item.arch for item in taken if item.arch}
         notes += [
-            f"Memory-bound is below {ideal_intensity(arch):.3g} flop/B: {arch.label} ({arch.description}),"
-            f" {2 * arch.macs_per_second:.3g} flop/s over {arch.dram_bytes_per_second:.3g} B/s. Source: {arch.source}."
+            f"Memory-bound is below {si(ideal_intensity(arch), 'flop/B')}: {arch.label} ({arch.description}),"
+            f" {si(2 * arch.macs_per_second, 'flop/s')} over {si(arch.dram_bytes_per_second, 'B/s')}."
+            f" Source: {arch.source}."
             for arch in arches.values()
         ] or ["Memory-bound is not decided: give the device's figures with --arch (h200, host, a file)."]
     unread = [name for name in frame.columns if COLUMNS[name].counter and frame[name].isna().all()]

@@ -1,7 +1,8 @@
 """The fifteen analyses of across-stack profiling (Li et al., XSP, IPDPS 2020; poster at SC 2019).
 
-Columns, formulas and the trimmed mean are those of the public code, rai-project/evaluation. Latency of a layer is here
-the time of its kernels. Temporary memory of libraries is not seen by torch and not in A2.
+Columns and formulas are those of the public code, rai-project/evaluation, but for the median in the place of its
+trimmed mean. Latency of a layer is here the time of its kernels. Temporary memory of libraries is not seen by torch
+and not in A2.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ every row. In Python, `mmworkload.analyzing.analyze("A11", "result/", arch="h200
 - **XSP** is across-stack profiling, the fifteen analyses of MLModelScope (poster of SC 2019 with the public code
   rai-project/evaluation, whose columns and formulas these are); **CAL** the paper of 2022 on multi-modal networks on
   GPUs, and **MMBench** its successor (IISWC 2023).
-- **Times** of kernels are trimmed means over the profiled runs: the lowest and the highest fifth are left out.
+- **Times** of layers are medians over the profiled runs, those that `measure` and `validate` state; the kernels of a
+  layer share its time in the proportion of their means, so that sums hold.
 - **Flops and bytes** are of hardware counters where those were read, else *ideal*: what the traced layer must compute
   and move once. The column `source` says which. Ideal figures of a layer are shared among its kernels by their time, so
   that sums hold. A group of kernels is `counters` only when all of them were read; copies and fills have no counters

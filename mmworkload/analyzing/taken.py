@@ -1,7 +1,8 @@
 """The frames of one result in the forms that the views are group-bys of. Pure functions of frames and graph.
 
-Every time is a trimmed mean over the profiled runs, as across-stack profiling takes it. Flops and bytes are of the
-hardware counters where those were read, else ideal: what the traced layer must compute and move once.
+A layer's time is the median over the profiled runs, as everywhere (docs/numbers.md), and its kernels share it. Flops
+and bytes are of the hardware counters where those were read, else ideal: what the traced layer must compute and move
+once.
 """
 
 from __future__ import annotations
@@ -18,15 +19,12 @@ from mmworkload.layer import Layer
 from mmworkload.simulating.footprint import lifetimes
 
 if TYPE_CHECKING:
-    import numpy
     import pandas
 
     from mmworkload.analyzing.view import Need
     from mmworkload.measuring.folder import Result
     from mmworkload.measuring.result import Measurement
 
-TRIM = 0.2
-"""Part of the runs that is left out at either end (rai-project/evaluation, DefaultTrimmedMeanFraction)."""
 WORK = ("flops", "dram_read_bytes", "dram_write_bytes")
 WEIGHTED = ("dram_utilization", "occupancy", "ipc", "gld_efficiency", "gst_efficiency")
 STALLS = tuple(f"stall_{name}" for name in ("cache", "memory", "execution", "pipe", "sync", "instruction", "other"))
@@ -35,23 +33,22 @@ _MOVED = ("copy", "fill")
 _ON_DEVICE = ("kernel", *_MOVED)
 
 
-def trimmed_mean(runs: numpy.ndarray) -> numpy.ndarray:
-    """Means over the last axis without the lowest and highest fifth of values, rounded down."""
-    import numpy
-
-    cut = int(runs.shape[-1] * TRIM)
-    mean: numpy.ndarray = numpy.sort(runs, axis=-1)[..., cut : runs.shape[-1] - cut].mean(axis=-1)
-    return mean
-
-
-def per_run(frame: pandas.DataFrame, by: Sequence[str], value: str, runs: int) -> pandas.Series:
-    """Trimmed mean over ``runs`` of the sum of ``value`` in each group; a run without the group counts as zero."""
-    import pandas
-
+def per_run(frame: pandas.DataFrame, by: Sequence[str], value: str, runs: int) -> pandas.DataFrame:
+    """The sum of ``value`` in each group (rows) and run (columns); zero in a run without the group."""
     sums = frame.groupby([*by, "run"], sort=False, dropna=False)[value].sum().unstack("run").fillna(0.0)
     for missing in range(runs - sums.shape[1]):
         sums[f"missing {missing}"] = 0.0
-    return pandas.Series(trimmed_mean(sums.to_numpy(float)), index=sums.index, name=value)
+    return sums
+
+
+def shared(layers: pandas.DataFrame, kernels: pandas.DataFrame) -> pandas.Series:
+    """Seconds of each kernel: the median of its layer over the runs, shared in the proportion of the kernels' means.
+
+    Means add up and medians do not; shared so, kernels add up to the layer that a measurement states. Both frames are
+    of :func:`per_run`, by ``layer`` and by an index with a level of that name.
+    """
+    of_mean = (layers.median(axis=1) / layers.mean(axis=1)).fillna(0.0)
+    return kernels.mean(axis=1) * of_mean.reindex(kernels.index.get_level_values("layer")).to_numpy()
 
 
 def flops_of(layer: Layer) -> int:
@@ -151,9 +148,10 @@ class Taken:
     def rows(self) -> pandas.DataFrame:
         """One row a kernel of a forward pass: the n-th of its name in its layer is the same one in every run.
 
-        name, layer, occurrence, kind, op, stage, modality, category, name_category; ``kernel_s`` (trimmed mean, zero in
-        runs without it), ``kernels`` (1 when at least half of the runs have it), counters (mean over runs, NaN when
-        not read), ``ideal_*`` (its part of what its layer needs, by time), ``read`` (all counters of WORK are there).
+        name, layer, occurrence, kind, op, stage, modality, category, name_category; ``kernel_s`` (its part of
+        its layer's time, :func:`shared`), ``kernels`` (1 when at least half of the runs have it), counters (mean over
+        runs, NaN when not read), ``ideal_*`` (its part of what its layer needs, by time), ``read`` (all counters of
+        WORK are there).
         """
         self.require("kernel")
         assert self._kernels is not None
@@ -168,7 +166,8 @@ class Taken:
         rows = groups[kept].first()
         for name in counters:
             rows[name] = groups[name].mean() if name in frame else numpy.nan
-        rows["kernel_s"] = per_run(frame, same, "duration_s", self.runs).reindex(rows.index)
+        by_layer = per_run(frame, ["layer"], "duration_s", self.runs)
+        rows["kernel_s"] = shared(by_layer, per_run(frame, same, "duration_s", self.runs)).reindex(rows.index)
         rows["kernels"] = (groups["run"].nunique() * 2 >= self.runs).astype(int)
         rows = rows.reset_index()
         rows["read"] = rows[list(WORK)].notna().all(axis=1)
@@ -261,7 +260,8 @@ class Taken:
             return frame.assign(host_s=float("nan"), device_share=float("nan"))
         assert self._host is not None
         host = self._host[self._host["kind"] != "sync"]
-        frame["host_s"] = frame["layer"].map(per_run(host, ["layer"], "self_s", self.runs)).fillna(0.0)
+        host_s = per_run(host, ["layer"], "self_s", self.runs).median(axis=1)
+        frame["host_s"] = frame["layer"].map(host_s).fillna(0.0)
         both = frame["device_s"] + frame["host_s"]
         return frame.assign(device_share=frame["device_s"] / both.where(both > 0))
 

@@ -23,7 +23,7 @@ from mmworkload.reporting.summary import (
     verdicts,
 )
 from mmworkload.reporting.templates import environment, text_of
-from mmworkload.reporting.units import coefficient, plural, share, si, times
+from mmworkload.reporting.units import coefficient, kernel_noun, plural, share, si, times
 from mmworkload.validating.device import operations
 from mmworkload.validating.lanes import lanes, modalities
 
@@ -84,7 +84,14 @@ def render(study: Study) -> str:
     from markupsafe import Markup
 
     pages = environment()
-    pages.filters.update(seconds=lambda value: si(value, "s"), si=si, share=share, times=times, coefficient=coefficient)
+    pages.filters.update(
+        kernel_noun=kernel_noun,
+        seconds=lambda value: si(value, "s"),
+        si=si,
+        share=share,
+        times=times,
+        coefficient=coefficient,
+    )
     template = pages.get_template("report.html")
     workloads = _workloads(study)
     names = list(dict.fromkeys(item.first.validation.model for item in workloads))

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mmworkload.measuring.steadiness import disturbances
 from mmworkload.reporting.answered import simulated_by
-from mmworkload.reporting.units import coefficient, plural, share, si, times
+from mmworkload.reporting.units import coefficient, kernel_noun, plural, share, si, times
 from mmworkload.validating.calibration import NAME as CALIBRATED
 from mmworkload.validating.device import bound
 
@@ -91,10 +92,6 @@ def mixtures(reports: Sequence[Report]) -> Iterator[str]:
                 f"{arch} is simulated by {' and by '.join(names)}: what two simulators say cannot be compared with each"
                 " other"
             )
-
-
-# Distance of the quartiles over the median, from which a measurement is called unsteady.
-UNSTEADY = 0.1
 
 
 def sentences(validation: Validation) -> Iterator[str]:
@@ -181,19 +178,18 @@ def accuracies(validation: Validation) -> Iterator[str]:
 def warnings(validation: Validation) -> Iterator[str]:
     """What puts the comparison in doubt, one sentence each; only what applies."""
     v, gaps = validation, validation.gaps
+    noun = kernel_noun(v.device)
     if not gaps.user_kernels:
         yield (
-            f"Not the user's kernels: eager and graph run different kernels for {share(gaps.kernel_difference)} of the"
-            " kernel time, and the measured rows are those of the graph."
+            f"Not the user's {noun}s: eager and graph run different {noun}s for {share(gaps.kernel_difference)} of the"
+            f" {noun} time, and the measured rows are those of the graph."
         )
-    first, third = gaps.eager_quartiles_s
-    if third - first > UNSTEADY * gaps.eager_s:
-        yield f"The machine was unsteady: half of the eager runs took between {si(first, 's')} and {si(third, 's')}."
+    yield from disturbances(gaps.eager_s, gaps.eager_quartiles_s, gaps.busy)
     if gaps.excess:
         shown = ", ".join(f"{row.layer} ({si(row.excess_s, 's')}; {row.why})" for row in gaps.excess[:3])
         yield (
             f"The layers add up to {times(gaps.layers_over_eager)} the eager time: they are measured one by one under"
-            f" the profiler. If each kernel costs the same there, most of it is in {shown}."
+            f" the profiler. If each {noun} costs the same there, most of it is in {shown}."
         )
     yield from _missing("measured", gaps.unmeasured)
     yield from _missing("simulated", gaps.unsimulated)
@@ -206,18 +202,19 @@ def warnings(validation: Validation) -> Iterator[str]:
 def caveats(validation: Validation) -> Iterator[str]:
     """The :func:`warnings`, and what else the comparison does not cover."""
     v, gaps = validation, validation.gaps
+    noun = kernel_noun(v.device)
     yield from warnings(v)
     yield f"End to end, the graph takes {times(gaps.graph_over_eager)} the time of the eager model."
     if gaps.idle_share is None:
         yield f"The end-to-end times are of the whole model, the layers those of {', '.join(gaps.only)}."
     else:
         yield (
-            f"The kernels of all layers add up to {times(gaps.layers_over_eager)} the eager time."
-            f" {share(gaps.idle_share)} of it is in no kernel: idle, dispatch, or a machine busy with other work. No"
+            f"The {noun}s of all layers add up to {times(gaps.layers_over_eager)} the eager time."
+            f" {share(gaps.idle_share)} of it is in no {noun}: idle, dispatch, or a machine busy with other work. No"
             " share includes it."
         )
     if gaps.unattributed_s:
-        yield f"{si(gaps.unattributed_s, 's')} of kernel time belong to views and other nodes that are no layer."
+        yield f"{si(gaps.unattributed_s, 's')} of {noun} time belong to views and other nodes that are no layer."
     yield f"Precision: {v.measured_precision} measured; simulated {v.simulated_precision}."
     yield f"{v.chosen} is told the architecture: {v.fidelity}."
     yield from _some(gaps.floored, "raised to a physical bound, which the simulator undercut")

@@ -53,6 +53,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def kernel_noun(device: str) -> str:
+    """What the time of a layer is summed over: the kernels of a GPU, the operators of a CPU."""
+    return "operator" if device == "cpu" else "kernel"
+
+
 def binary(size: int) -> str:
     """Bytes in the units of memory: ``12 B``, ``1.5 KiB``, ``80 GiB``."""
     value, units = float(size), iter(("B", "KiB", "MiB", "GiB", "TiB"))

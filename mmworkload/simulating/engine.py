@@ -18,6 +18,7 @@ from mmworkload.errors import MmworkloadError, SimulationError, UnavailableError
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.layer import Layer
 from mmworkload.problem import ROLES, Problem, Role
+from mmworkload.reporting.units import si
 from mmworkload.simulating.answering import Answers, Progress, Questions, UnansweredError
 from mmworkload.simulating.cache import Cache
 from mmworkload.simulating.choice import Choice, choices
@@ -262,7 +263,9 @@ def _device_notes(arch: Architecture) -> list[str]:
     """What to know of a GPU or CPU that is told in the terms of an accelerator."""
     if arch.kind not in ("gpu", "cpu"):
         return []
-    launch = "not known and not charged" if arch.launch_us is None else f"{arch.launch_us:.3g} us for each kernel"
+    launch = (
+        "not known and not charged" if arch.launch_us is None else f"{si(arch.launch_us * 1e-6, 's')} for each kernel"
+    )
     return [f"{arch.name}: {arch.source}; starting a kernel is {launch}"]
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.validating.accuracy import SMALLEST_SHARE, quantile
+from mmworkload.reporting.units import si
+from mmworkload.validating.accuracy import SMALLEST_SHARE
 from mmworkload.validating.device import cache_bytes, terms
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 OFF = 1.5
 """Factor between the sides from which a layer disagrees."""
 NEAR_FLOOR = 3.0
-"""Kernels that take less than this many times the shortest ones do little but start."""
+"""Kernels that take less than this many times what starting one costs do little but start."""
 SHORTEST = 0.1
-"""Without a known launch cost, this quantile of the measured time per kernel stands in for it."""
+"""Without a known launch cost, the time that this part of all kernels does not exceed stands in for it."""
 IDLE_ARRAY = 0.5
 """Utilisation below which the array, not the amount of work, decides."""
 
@@ -181,16 +182,16 @@ class Context:
 
 def causes(sided: Sequence[Sided], context: Context) -> tuple[Cause, ...]:
     """See the module."""
-    floor_s = _floor_s(sided, context.device)
+    start = _start(sided, context.device, context.noun)
     found: dict[str, list[Evidence]] = {}
     if not context.user_kernels:
-        differing = context.kernel_difference
-        text = f"{100 * differing:.0f} % of the kernel time is in kernels that only one of eager and graph runs"
+        differing, noun = context.kernel_difference, context.noun.removesuffix("s")
+        text = f"{100 * differing:.0f} % of the {noun} time is in {noun}s that only one of eager and graph runs"
         found["other-kernels"] = [Evidence("", None, differing, text)]
     for item in sided:
         if item.row.sides.larger_share < SMALLEST_SHARE:
             continue
-        kind, text = _why(item, context, floor_s)
+        kind, text = _why(item, context, start)
         if kind:
             found.setdefault(kind, []).append(Evidence(item.row.label, item.ratio, item.points, text))
     made = [
@@ -201,15 +202,31 @@ def causes(sided: Sequence[Sided], context: Context) -> tuple[Cause, ...]:
     return tuple(sorted(made, key=lambda cause: -cause.points))
 
 
-def _floor_s(sided: Iterable[Sided], device: Architecture | None) -> float:
-    """What a kernel takes at least on the device."""
+@dataclass(frozen=True)
+class _Start:
+    """What starting a kernel costs, and how that is known."""
+
+    seconds: float
+    known: str
+
+
+def _start(sided: Iterable[Sided], device: Architecture | None, noun: str) -> _Start:
+    """The launch cost of the device; else the time that a tenth of all kernels, each at its layer's mean, do not
+    exceed."""
     if device is not None and device.launch_us:
-        return device.launch_us * 1e-6
-    times = [item.kernel_s for item in sided if item.kernel_s]
-    return quantile(times, SHORTEST) if times else 0.0
+        seconds = device.launch_us * 1e-6
+        return _Start(seconds, f"starting one costs {si(seconds, 's')}")
+    times = sorted((item.kernel_s, item.row.kernels or 0) for item in sided if item.kernel_s)
+    needed = SHORTEST * sum(count for _, count in times)
+    seconds = 0.0
+    for each_s, count in times:
+        seconds, needed = each_s, needed - count
+        if needed <= 0:
+            break
+    return _Start(seconds, f"a tenth of all {noun} take no more than {si(seconds, 's')}")
 
 
-def _why(item: Sided, context: Context, floor_s: float) -> tuple[str, str]:
+def _why(item: Sided, context: Context, start: _Start) -> tuple[str, str]:
     """The kind of the cause and its evidence; empty when the layer agrees."""
     sides = item.row.sides
     if not sides.measured_s or not sides.simulated_s:
@@ -220,15 +237,15 @@ def _why(item: Sided, context: Context, floor_s: float) -> tuple[str, str]:
     if context.calibrated:
         kind = "slower-than-class" if item.ratio < 1 else "faster-than-class"
         return kind, f"{item.row.category or item.row.op}: {_rate(item, context, memory=not item.row.macs)}"
-    return _too_fast(item, context, floor_s) if item.ratio < 1 else _too_slow(item, context)
+    return _too_fast(item, context, start) if item.ratio < 1 else _too_slow(item, context)
 
 
-def _too_fast(item: Sided, context: Context, floor_s: float) -> tuple[str, str]:
+def _too_fast(item: Sided, context: Context, start: _Start) -> tuple[str, str]:
     kernels = item.row.kernels or 0
     charged = max(1, item.result.count if item.result else 1)
-    if item.kernel_s and item.kernel_s <= NEAR_FLOOR * floor_s:
-        each = f"{kernels} {context.noun} of {_us(item.kernel_s)} each"
-        return "launch-bound", f"{each}; the shortest here take {_us(floor_s)}"
+    if item.kernel_s and item.kernel_s <= NEAR_FLOOR * start.seconds:
+        each = f"{kernels} {context.noun} of {si(item.kernel_s, 's')} on average"
+        return "launch-bound", f"{each}; {start.known}"
     if context.launches and kernels > 2 * charged:
         return "more-kernels", f"{kernels} kernels run, {charged} charged"
     if item.result is not None and item.result.bound in ("memory", "vector", "launch"):
@@ -276,7 +293,3 @@ def _rate(item: Sided, context: Context, *, memory: bool) -> str:
 
 def _gb(device: Architecture) -> str:
     return f"{device.dram_bytes_per_second / 1e9:.1f} GB/s"
-
-
-def _us(seconds: float) -> str:
-    return f"{seconds * 1e6:.3g} us"

@@ -10,6 +10,7 @@ from mmworkload.errors import MmworkloadError
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.layer import Layer
 from mmworkload.measuring.result import LayerTime, Measurement
+from mmworkload.measuring.steadiness import busy
 from mmworkload.simulating.result import LayerResult, Simulation
 from mmworkload.straggler import Straggler, encoded, straggler
 from mmworkload.validating.accuracy import SMALLEST_SHARE, Accuracy, accuracy, distance
@@ -280,6 +281,7 @@ def _gaps(parts: Sequence[_Part], rows: Sequence[LayerRow]) -> Gaps:
             )
         ),
         excess=tuple(item for part in parts for item in excess(part.measurement)),
+        busy=max((load for load in map(busy, taken) if load is not None), default=None),
     )
 
 

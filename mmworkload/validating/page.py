@@ -19,6 +19,7 @@ from mmworkload.errors import MmworkloadError
 from mmworkload.files import write_atomic
 from mmworkload.measuring.folder import Result
 from mmworkload.measuring.result import Measurement
+from mmworkload.measuring.steadiness import busy
 from mmworkload.packs.measured import collect
 from mmworkload.reporting.units import coefficient, plural, share, si, times
 from mmworkload.validating.compare import EXPLAINED
@@ -115,16 +116,12 @@ def _set(group: Sequence[Result]) -> Iterator[str]:
         + ", ".join(f"{item.model} (batch {item.batch}, {item.dtype})" for item in taken)
         + "."
     )
-    loads = [
-        (float(item.provenance["load_average"]), int(item.provenance.get("threads", 1)))
-        for item in taken
-        if "load_average" in item.provenance
-    ]
-    busy = [load for load, threads in loads if load > threads]
-    if busy and taken[0].device == "cpu":
+    loads = [load for load in map(busy, taken) if load is not None]
+    if loads:
         yield (
-            f"The machine was busy with other work in {len(busy)} of them (load average up to {max(busy):g} for"
-            f" {plural(max(threads for _, threads in loads), 'thread')}): these times vary, and part of every error"
+            f"The machine was busy with other work in {len(loads)} of them (load average up to"
+            f" {max(load for load, _ in loads):g} for {plural(max(threads for _, threads in loads), 'thread')}):"
+            f" these times vary, and part of every error"
             " below is the measurement's."
         )
     yield ""

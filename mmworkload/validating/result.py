@@ -175,6 +175,7 @@ class Gaps:
     ignored, unknown: operators, with the number of calls.
     assumptions: what depends on data and was fixed.
     excess: what explains a sum of layers well above the eager time, row by row; empty when it is not.
+    busy: load average and threads of a CPU that had other work while the measurement was taken.
     """
 
     eager_s: float
@@ -195,6 +196,7 @@ class Gaps:
     unknown: dict[str, int]
     assumptions: tuple[str, ...]
     excess: tuple[Excess, ...] = ()
+    busy: tuple[float, int] | None = None
 
     @property
     def graph_over_eager(self) -> float:

@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from mmworkload.analyzing import VIEWS, analyze
-from mmworkload.analyzing.taken import Taken, flops_of, ideal_intensity, memory_of, trimmed_mean
+from mmworkload.analyzing.taken import Taken, flops_of, ideal_intensity, memory_of
 from mmworkload.arch import load
 from mmworkload.graph import LayerGraph
 from mmworkload.measuring.folder import Result
@@ -28,11 +28,19 @@ def about(values: dict[str, float]) -> object:
     return pytest.approx(values, rel=1e-9, nan_ok=True)
 
 
-def test_the_trimmed_mean_leaves_out_a_fifth_at_either_end() -> None:
-    assert trimmed_mean(numpy.array([100.0, 1.0, 2.0, 3.0, 0.0])) == 2.0
-    assert trimmed_mean(numpy.array([10.0, 1.0, 1.0, 0.0])) == 3.0
-    # Of ten, two at either end.
-    assert trimmed_mean(numpy.array([[0.0, 0.0, 1.0, 1.0, 1.0, 4.0, 4.0, 4.0, 90.0, 90.0]])) == [2.5]
+def test_one_disturbed_run_of_three_does_not_move_a_layer_and_its_kernels_add_up_to_it(result: Result) -> None:
+    """12.3 ms in two runs and 48.6 in one are 12.3 ms, as the measurement says, and not their mean of 24.4."""
+    times = {0: (10e-3, 2.3e-3), 1: (10e-3, 2.3e-3), 2: (40e-3, 8.6e-3)}
+    assert result.kernels is not None
+    made = result.kernels[result.kernels["layer"] == "image"].drop_duplicates("name").head(2)
+    frames = [made.assign(run=run, duration_s=list(seconds)) for run, seconds in times.items()]
+    taken = Taken(replace(result, kernels=pandas.concat(frames, ignore_index=True)))
+
+    layers = taken.layers.set_index("layer")["layer_s"]
+    assert layers["image"] == pytest.approx(12.3e-3)
+    # 60 of 73.2 ms over the three runs.
+    assert sorted(taken.rows["kernel_s"]) == pytest.approx([12.3e-3 * 13.2 / 73.2, 12.3e-3 * 60 / 73.2])
+    assert taken.rolled("layer")["kernel_s"].tolist() == pytest.approx([12.3e-3])
 
 
 def test_a1_throughput_and_the_batch_of_its_peak(result: Result) -> None:

@@ -230,7 +230,7 @@ def test_gaps_and_other_kernels_are_visible(make_case: Any, case: Any) -> None:
     gappy = make_case(layers=kept, kernel_difference=0.2)
     text = Page(render(Study((report(gappy.graph, [gappy.measurement], gappy.simulation),)))).text
 
-    assert "Not the user's kernels. Eager and graph run different kernels for 20.0 %" in text
+    assert "Not the user's operators. Eager and graph run different operators for 20.0 %" in text
     assert "fusion: of 1 layers, 1 not measured and 0 not simulated." in text
     assert "1 layer not measured: cat." in text
     assert "The measured rows are not of the kernels that the user's model runs." in text

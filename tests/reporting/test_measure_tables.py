@@ -9,8 +9,15 @@ from typing import Any
 from mmworkload.measuring import Execution, LayerTime, Measurement, Spread, StageTime
 from mmworkload.measuring.combinations import Combination
 from mmworkload.measuring.result import FusedKernel, Training, TrainingLayer, TrainingStage
+from mmworkload.measuring.steadiness import busy, disturbances
 from mmworkload.reporting.tables import combination_tables, measure_tables, print_out
 from mmworkload.reporting.units import TIMES
+
+SAID = (
+    "The machine was unsteady: half of the eager runs took between 80.0 ms and 120 ms.",
+    "The machine was busy with other work: its load average was 3.5 for 2 threads. These times vary; measure again when"
+    " it is quiet.",
+)
 
 
 def measurement(**changes: Any) -> Measurement:
@@ -53,6 +60,16 @@ def test_a_stage_of_a_device_has_its_time_and_what_host_and_device_did() -> None
     assert words == [
         *("encoder/image", "6.00", "ms", "1.00", "ms", "2.00", "ms", "3.00", "ms", "4.00", "ms", "12", "1", "3"),
     ]
+
+
+def test_what_disturbed_a_measurement_is_said_as_validate_says_it() -> None:
+    taken = replace(measurement(device="cpu"), eager=Spread(0.1, 0.08, 0.12, 0.05, 0.3, 50))
+    taken = replace(taken, provenance={"load_average": 3.5, "threads": 2})
+    told = " ".join(" ".join(lines(taken)).split())
+
+    assert list(disturbances(0.1, (0.08, 0.12), busy(taken))) == [text for text in SAID if text in told] == list(SAID)
+    quiet = replace(taken, eager=Spread(0.1, 0.098, 0.102, 0.05, 0.3, 50), provenance={"load_average": 2, "threads": 2})
+    assert not any(text in " ".join(" ".join(lines(quiet)).split()) for text in SAID)
 
 
 def test_on_the_cpu_nothing_is_launched() -> None:

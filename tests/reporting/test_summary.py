@@ -54,7 +54,7 @@ def test_other_kernels_and_missing_layers_are_said(make_case: Any, case: Any) ->
     kept = tuple(item for item in case.measurement.layers if item.op != "linear")
     text = "\n".join(caveats(make_case(layers=kept, kernel_difference=0.31).validation))
 
-    assert "Not the user's kernels: eager and graph run different kernels for 31.0 %" in text
+    assert "Not the user's operators: eager and graph run different operators for 31.0 %" in text
     assert "5 layers not measured: " in text
 
 
@@ -71,6 +71,20 @@ def test_an_unsteady_machine_is_said(make_case: Any) -> None:
 
     assert "half of the eager runs took between 80.0 ms and 120 ms" in "\n".join(caveats(unsteady))
     assert "unsteady" not in "\n".join(caveats(steady))
+
+
+def test_a_busy_machine_is_said(make_case: Any, case: Any) -> None:
+    facts = case.measurement.provenance
+    busy = make_case(provenance={**facts, "load_average": 3.5, "threads": 2}).validation
+    alone = make_case(provenance={**facts, "load_average": 1.9, "threads": 2}).validation
+
+    assert busy.gaps.busy == (3.5, 2)
+    assert "load average was 3.5 for 2 threads" in "\n".join(caveats(busy))
+    assert "busy with other work:" not in "\n".join(caveats(alone))
+
+
+def test_a_gpu_runs_kernels(make_case: Any) -> None:
+    assert "Not the user's kernels" in "\n".join(caveats(make_case(device="cuda", kernel_difference=0.31).validation))
 
 
 def test_how_far_the_sides_are_apart(case: Any) -> None:

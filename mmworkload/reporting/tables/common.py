@@ -61,11 +61,6 @@ def _first_call(name: str) -> str:
     return re.sub(r"@\d+|(:\w+)\.\d+$", r"\1", name)
 
 
-def kernel_noun(device: str) -> str:
-    """What the time of a layer is summed over: the kernels of a GPU, the operators of a CPU."""
-    return "operator" if device == "cpu" else "kernel"
-
-
 def fraction(part: float, whole: float) -> str:
     """``part`` of ``whole`` as a percentage; a dash when there is no whole."""
     return share(part / whole if whole else None)

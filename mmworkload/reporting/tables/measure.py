@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmworkload.reporting.tables.common import fraction, kernel_noun, top
+from mmworkload.measuring.steadiness import busy, disturbances
+from mmworkload.reporting.tables.common import fraction, top
 from mmworkload.reporting.tables.training import training_tables
 from mmworkload.reporting.terminal import Cell, Name, bar, section, table
-from mmworkload.reporting.units import share, si, times
+from mmworkload.reporting.units import kernel_noun, share, si, times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,8 +70,9 @@ def _ends(measurement: Measurement) -> RenderableType:
 
 
 def _quality(measurement: Measurement) -> list[str]:
-    """What the instruments cost, and how much they saw."""
-    notes = []
+    """What disturbed the measurement, what the instruments cost, and how much they saw."""
+    eager = measurement.eager
+    notes = list(disturbances(eager.median_s, (eager.q1_s, eager.q3_s), busy(measurement)))
     noun = kernel_noun(measurement.device)
     if measurement.overhead:
         called = {"kernel": noun}
