@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mmworkload.errors import FOREIGN, MmworkloadError, ModelError, deed
 from mmworkload.graph import InputInfo
 from mmworkload.models.family import InputSpec, Parameter
+from mmworkload.models.hub import closed
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +83,8 @@ class Model:
     that turns ``inputs`` into those of the network; it stays on the host, in single precision. ``sample`` is a file
     whose tensors replace the random inputs. ``rules`` map globs over module paths to stages, and ``own_rules``
     are the user's, which come first and have to match. ``notes`` are printed
-    wherever totals are. ``parameters`` may be set, to ``settings`` here.
+    wherever totals are. ``parameters`` may be set, to ``settings`` here. ``is_code`` says that ``make`` is a user's own
+    function, which may ask hubs; any other model is built and traced without.
     """
 
     name: str
@@ -97,6 +100,7 @@ class Model:
     notes: tuple[str, ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    is_code: bool = False
 
     @property
     def stage_rules(self) -> dict[str, str]:
@@ -106,6 +110,10 @@ class Model:
         first = {PREPROCESS: PREPROCESS} if self.preprocess else {}
         rest = {glob: stage for glob, stage in self.rules.items() if glob not in self.own_rules}
         return {**first, **self.own_rules, **rest}
+
+    def closed(self) -> AbstractContextManager[None]:
+        """The scope in which this model is built and traced: without hubs (:mod:`mmworkload.models.hub`)."""
+        return nullcontext() if self.is_code else closed(self.name)
 
     def build(self, device: str) -> Built:
         """The module in inference mode and its inputs on ``device`` (``meta``, ``cpu``, ``cuda``).
@@ -119,15 +127,16 @@ class Model:
         wanted = getattr(torch, self.dtype)
         torch.manual_seed(0)
         try:
-            try:
-                with torch.device(device):
-                    module, inputs = _pair(self.make(device), self.name)
-            except (RuntimeError, NotImplementedError) as error:
-                if device != "meta" or "meta" not in str(error):
-                    raise
-                # A constructor that reads values (``x.item()``) needs real ones.
-                with torch.device("cpu"):
-                    module, inputs = _pair(self.make("cpu"), self.name)
+            with self.closed():
+                try:
+                    with torch.device(device):
+                        module, inputs = _pair(self.make(device), self.name)
+                except (RuntimeError, NotImplementedError) as error:
+                    if device != "meta" or "meta" not in str(error):
+                        raise
+                    # A constructor that reads values (``x.item()``) needs real ones.
+                    with torch.device("cpu"):
+                        module, inputs = _pair(self.make("cpu"), self.name)
             module = module.eval()
             if device != "meta":
                 # What was made elsewhere stays as it is for tracing, which looks at shapes only.

@@ -44,6 +44,7 @@ def trace_model(model: Model, route: str = "auto", *, training: bool = False) ->
 
     from mmworkload.tracing.program import export_program, make_fake
     from mmworkload.tracing.stages import Outline, assign, auxiliary, require_rules
+    from mmworkload.tracing.waiting import waiting
     from mmworkload.tracing.walk import walk
     from mmworkload.versions import versions
 
@@ -57,22 +58,24 @@ def trace_model(model: Model, route: str = "auto", *, training: bool = False) ->
         return model.input_info(name, tensor.shape, tensor.dtype)
 
     def fake() -> Faked:
-        return make_fake(built.module, built.args, built.kwargs, forced)
+        watch.faked = make_fake(built.module, built.args, built.kwargs, forced)
+        return watch.faked
 
     program, walked, reason = None, None, ""
-    if route != "recorder":
-        try:
-            program = export_program(fake())
-            walked = walk(program, model.name, info)
-        except FOREIGN as error:
-            if route == "export":
-                raise _refused(model.name, error) from error
-            program, reason = None, kind_and_text(error, 160)
-    if walked is None:
-        from mmworkload.tracing.recorder import record
+    with model.closed(), waiting(model.name) as watch:
+        if route != "recorder":
+            try:
+                program = export_program(fake())
+                walked = walk(program, model.name, info)
+            except FOREIGN as error:
+                if route == "export":
+                    raise _refused(model.name, error) from error
+                program, reason = None, kind_and_text(error, 160)
+        if walked is None:
+            from mmworkload.tracing.recorder import record
 
-        # The failed export may have left its traces in the module.
-        walked = record(fake(), model.name, info)
+            # The failed export may have left its traces in the module.
+            walked = record(fake(), model.name, info)
     inputs = auxiliary(walked.layers, walked.tensors, walked.inputs)
     require_rules(walked.layers, inputs, model.own_rules)
     layers = assign(walked.layers, walked.tensors, inputs, model.stage_rules, Outline(walked.outputs, containers))

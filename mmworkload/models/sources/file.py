@@ -76,6 +76,7 @@ def find(path: Path, function: str, request: Request) -> Model:
         sample=request.inputs,
         parameters=parameters,
         settings=settings,
+        is_code=True,
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import MmworkloadError, UnavailableError, UnknownNameError
 from mmworkload.models.family import InputSpec, Parameter, full_name, settle
+from mmworkload.models.hub import ADVICE, HubError, closed
 from mmworkload.models.model import Model, Request, synthesize
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def find(rest: str, request: Request) -> Model:
         import timm
     except (ImportError, RuntimeError) as error:
         raise UnavailableError(f"timm cannot be imported ({error}): pip install 'mmworkload[trace]'") from error
+    if rest.partition(":")[0] in ("hf-hub", "hf_hub"):
+        raise HubError(f"timm:{rest} asks for a model on a hub. {ADVICE}: give a name that timm itself has")
     architecture = rest.partition(".")[0]
     if architecture not in timm.list_models():
         raise UnknownNameError("timm model", rest, timm.list_models())
@@ -66,7 +69,7 @@ def _image_size(name: str, default: int) -> Parameter:
     import torch
 
     config = timm.get_pretrained_cfg(name)
-    with torch.device("meta"):
+    with closed(f"timm:{name}"), torch.device("meta"):
         features = getattr(timm.create_model(name, pretrained=False), "feature_info", None)
     stride = int(features[-1]["reduction"]) if features else 1
     # A fixed size is cut into whole patches and windows; without one the last feature map has one pixel or more.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import MmworkloadError, UnknownNameError
 from mmworkload.models.family import Family, accepted, full_name, settle
+from mmworkload.models.foreign import refuse_file
 from mmworkload.models.model import Model, Request, synthesize
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def find(request: Request, known: Mapping[str, Family]) -> Model:
     """
     family_name, _, variant_name = request.name.partition("/")
     if family_name not in known:
+        refuse_file(request.name)
         everything = [f"{key}/{item.name}" for key, family in known.items() for item in family.variants]
         raise UnknownNameError("workload", request.name, [*known, *everything])
     family = known[family_name]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import ModelError, UnavailableError, UnknownNameError
 from mmworkload.models.family import full_name
+from mmworkload.models.hub import HubError, closed
 from mmworkload.models.model import Model, Request
 
 if TYPE_CHECKING:
@@ -38,20 +39,21 @@ def find(rest: str, request: Request) -> Model:
         kind, configuration = choose(whole, asked, in_file, request.name)
         sheet = Sheet(kind, copy.deepcopy(configuration), request.batch or 1, request.name, request.settings)
         try:
-            _write(sheet)
+            with closed(request.name, whole.to_dict()):
+                _write(sheet)
         except ModelError as error:
-            if is_file:
+            if is_file or isinstance(error, HubError):
                 raise
             raise ModelError(
                 f"{error}. The default configuration of {whole.model_type} may not fit together: give the path of a"
                 " config.json"
             ) from error
-    _check(sheet)
+    notes = (*notes, *_check(sheet, chosen=not (asked or in_file)))
 
     def make(device: str) -> tuple[torch.nn.Module, Any]:
         import torch
 
-        with quiet():
+        with quiet(), closed(request.name, whole.to_dict()):
             module = kind(copy.deepcopy(sheet.configuration))
         for part in module.modules():
             # A constant that is made at its first use, one entry after the other, is no part of the forward pass.
@@ -88,10 +90,11 @@ def _write(sheet: Sheet) -> None:
     sheet.arguments = dict(sorted(sheet.arguments.items(), key=lambda item: order.index(item[0])))
 
 
-def _check(sheet: Sheet) -> None:
-    """ModelError for a class that cannot be called, or not with what is written; UnknownNameError for a size that it
-    does not have."""
+def _check(sheet: Sheet, chosen: bool) -> tuple[str, ...]:
+    """What the user leaves out, in notes. ModelError for a class that cannot be called, or not with what is written;
+    UnknownNameError for a size that it does not have. ``chosen`` says that nobody named the class."""
     from mmworkload.models.sources.transformers.classes import runnable
+    from mmworkload.models.sources.transformers.modalities import left_out
 
     if not sheet.signature:
         parts = ", ".join(runnable(sheet.configuration, sheet.kind))
@@ -104,5 +107,7 @@ def _check(sheet: Sheet) -> None:
             f"no rule makes {', '.join(missing) or 'any argument'} of {sheet.kind.__name__}.forward. Write a function"
             " that returns the model and its inputs, and name it as path/file.py:function"
         )
+    notes = left_out(sheet, chosen)
     for unknown in sheet.given.keys() - sheet.parameters.keys():
         raise UnknownNameError(f"parameter of {sheet.name}", unknown, sheet.parameters)
+    return notes

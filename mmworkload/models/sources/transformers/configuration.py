@@ -10,6 +10,7 @@ from typing import Any
 
 from mmworkload.errors import FormatError, ModelError, UnknownNameError
 from mmworkload.files import read_json
+from mmworkload.models.hub import HubError, closed, refuse_kernels
 
 # How libraries write the identifiers that have a meaning of their own (an end, a padding, a place for an image).
 SPECIAL_TOKENS = ("_token_id", "_token_index", "_token")
@@ -19,7 +20,8 @@ def read_configuration(text: str, name: str) -> tuple[Any, str, bool]:
     """The configuration behind ``text``, a model type or the path of a config.json or of its folder; the class that
     the file names (empty where none is); and whether there is a file.
 
-    Raises UnknownNameError, FormatError for a file that is no configuration, ModelError for a type without defaults.
+    Raises UnknownNameError, FormatError for a file that is no configuration, ModelError for a type without defaults,
+    HubError for one that asks for a file on a hub.
     """
     from transformers import CONFIG_MAPPING
 
@@ -42,8 +44,12 @@ def read_configuration(text: str, name: str) -> tuple[Any, str, bool]:
     kind = data.get("model_type")
     if kind not in types:
         raise UnknownNameError(f"model_type in {path}", str(kind), types)
+    refuse_kernels(name, data)
     try:
-        configuration = CONFIG_MAPPING[kind].from_dict(data)
+        with closed(name, data):
+            configuration = CONFIG_MAPPING[kind].from_dict(data)
+    except HubError:
+        raise
     except Exception as error:
         what = f"{kind} has no default configuration" if path.suffix != ".json" else f"{path} is not a configuration"
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -84,9 +90,13 @@ def prepared(configuration: Any) -> Any:
 def parts(configuration: Any) -> Iterator[Any]:
     """The configuration and those inside it, outermost first."""
     yield configuration
-    for value in list(vars(configuration).values()):
-        if hasattr(value, "to_dict") and hasattr(value, "model_type"):
-            yield from parts(value)
+    for _, part in inner(configuration):
+        yield from parts(part)
+
+
+def inner(configuration: Any) -> list[tuple[str, Any]]:
+    """The configurations that are entries of this one, by name."""
+    return [(k, v) for k, v in vars(configuration).items() if hasattr(v, "to_dict") and hasattr(v, "model_type")]
 
 
 def special_tokens(configuration: Any) -> set[int]:

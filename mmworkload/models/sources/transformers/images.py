@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mmworkload.models.sources.transformers.configuration import parts
+from mmworkload.models.sources.transformers.configuration import inner
 from mmworkload.models.sources.transformers.sheet import Placeholders, Sheet
 
 if TYPE_CHECKING:
@@ -50,8 +51,11 @@ def image_size(sheet: Sheet, step: int = 0) -> tuple[int, int]:
     """Height and width in pixels. A square one is the parameter ``image_size``, a multiple of ``step`` (0 is the patch
     size); the model is made for it: what the configuration says of images follows."""
     part = sheet.part(*VISION)
-    own = next((getattr(item, key) for item in parts(part) for key in OWN_SIZE if getattr(item, key, None)), None)
-    size = own or next((size for word, size in SIZES.items() if word in sheet.kind.__name__), USUAL_SIZE)
+    own = next(
+        (getattr(item, key) for item in whole_images(part) for key in OWN_SIZE if getattr(item, key, None)), None
+    )
+    least = _least(sheet.configuration)
+    size = own or least or next((size for word, size in SIZES.items() if word in sheet.kind.__name__), USUAL_SIZE)
     if isinstance(size, dict):
         size = (size["height"], size["width"])
     height, width = (size, size) if isinstance(size, int) else tuple(size)
@@ -60,7 +64,7 @@ def image_size(sheet: Sheet, step: int = 0) -> tuple[int, int]:
     patch = sheet.look("patch_size", within=part, default=1)
     patch = patch if isinstance(patch, int) else max(patch) if isinstance(patch, (list, tuple)) else 1
     whole = step or (math.gcd(patch, height) if own else 1)
-    smallest = patch if own else step or 32
+    smallest = patch if own else step or least or 32
     chosen = sheet.size(
         "image_size",
         whole * max(1, round(height / whole)),
@@ -74,8 +78,25 @@ def image_size(sheet: Sheet, step: int = 0) -> tuple[int, int]:
     return chosen, chosen
 
 
+def whole_images(configuration: Any) -> Iterator[Any]:
+    """The parts of a configuration that an image reaches whole. Encoders whose images are as large as the patches of
+    the configuration round them are handed these patches, and a spectrogram is no image."""
+    patch = getattr(configuration, "patch_size", None)
+    yield configuration
+    for name, part in inner(configuration):
+        of_patches = patch is not None and any(getattr(part, key, None) == patch for key in OWN_SIZE)
+        if not of_patches and not any(word in name for word in ("audio", "speech")):
+            yield from whole_images(part)
+
+
+def _least(configuration: Any) -> int:
+    """The side of the smallest image whose smallest scaled copy still holds a patch; 0 where images are not scaled."""
+    ratios = getattr(configuration, "scaled_images_ratios", None)
+    return math.ceil(int(configuration.patch_size) / min(ratios)) if ratios else 0
+
+
 def _resize(sheet: Sheet, before: Any, after: Any) -> None:
-    for part in parts(sheet.configuration):
+    for part in whole_images(sheet.configuration):
         for key in OWN_SIZE:
             if getattr(part, key, None) == before:
                 setattr(part, key, after)

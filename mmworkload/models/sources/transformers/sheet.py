@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmworkload.errors import ModelError
 from mmworkload.graph import InputInfo
-from mmworkload.models.family import InputSpec, Parameter
+from mmworkload.models.family import InputSpec, Parameter, Setting
 from mmworkload.models.model import guess, synthesize
 from mmworkload.models.sources.transformers.configuration import parts
 
@@ -52,7 +52,7 @@ class Sheet:
     name: str
     given: Mapping[str, Any] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
-    settings: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, Setting] = field(default_factory=dict)
     arguments: dict[str, Argument] = field(default_factory=dict)
     placeholders: list[Placeholders] = field(default_factory=list)
 
