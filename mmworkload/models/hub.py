@@ -25,6 +25,10 @@ SENDERS = (("httpx2", "Client"), ("httpx", "Client"), ("requests", "Session"))
 ADVICE = "Nothing is downloaded while a model is built and traced"
 
 
+# What huggingface_hub raises by itself where the caller has told it to be offline.
+OFFLINE = ("LocalEntryNotFoundError", "OfflineModeIsEnabled")
+
+
 class HubError(ModelError, FileNotFoundError):
     """A model that asks for a file on a hub. Libraries take it for a file that is not there, and go on if they can."""
 
@@ -119,7 +123,7 @@ def refuse_kernels(name: str, configuration: Mapping[str, Any]) -> None:
             )
 
 
-def _refusal(error: BaseException) -> BaseException | None:
+def _refusal(error: BaseException) -> HubError | None:
     """The refused request behind an error, or what huggingface_hub itself refuses when it is told to be offline."""
     seen: list[BaseException] = []
     item: BaseException | None = error
@@ -128,8 +132,8 @@ def _refusal(error: BaseException) -> BaseException | None:
         item = item.__cause__ or item.__context__
     ours = [item for item in seen if isinstance(item, HubError)]
     said = [item for item in ours if ADVICE in str(item)]
-    theirs = [item for item in seen if type(item).__module__.partition(".")[0] == "huggingface_hub"]
-    return next(iter([*said, *reversed(ours), *theirs]), None)
+    offline = [HubError("a file on a hub") for item in seen if type(item).__name__ in OFFLINE]
+    return next(iter([*said, *reversed(ours), *offline]), None)
 
 
 def _asking(configuration: Mapping[str, Any], address: str) -> Iterator[str]:

@@ -70,6 +70,17 @@ def test_an_error_that_a_library_makes_of_a_refusal_is_still_one_error() -> None
         library()
 
 
+@pytest.mark.slow
+def test_a_caller_who_is_offline_gets_the_same_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "timm_backbone", "backbone": "hf-hub:someone/resnet"}))
+    with pytest.raises(HubError, match=r"config\.json: .* asks for .*Nothing is downloaded"):
+        resolve(f"hf:{path}").build("meta")
+
+
 def test_a_library_that_goes_on_without_the_file_may() -> None:
     with closed("hf:x"):
         try:

@@ -13,13 +13,15 @@ from torch import nn
 from mmworkload.models.model import Model
 from mmworkload.tracing import trace_model, waiting
 
-said = threading.Event()
+# The sums are done; a word was said after that.
+summed, said = threading.Event(), threading.Event()
 
 
 class Slow(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for _ in range(5):
             x = x + 1
+        summed.set()
         # As long as it takes until a word is said of this module.
         assert said.wait(60)
         return x
@@ -45,11 +47,12 @@ def test_a_long_trace_names_module_operators_and_seconds_on_stderr(
     plain = waiting.Watch.say
 
     def say(watch: Any) -> None:
-        here = watch.faked is not None and watch.module(watch.faked) == "slow"
+        here = summed.is_set() and watch.faked is not None and watch.module(watch.faked) == "slow"
         plain(watch)
         if here:
             said.set()
 
+    summed.clear()
     said.clear()
     monkeypatch.setattr(waiting.Watch, "say", say)
     monkeypatch.setattr(waiting, "FIRST_S", 0.01)
