@@ -130,6 +130,9 @@ class Architecture(_Strict):
     overrides: tuple[str, ...] = ()
     rescaled: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Architecture {self.label!r}: {self.kind}, {self.clock_mhz:g} MHz>"
+
     @model_validator(mode="after")
     def _consistent(self) -> Architecture:
         names = list(self.levels)

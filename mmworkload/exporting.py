@@ -60,6 +60,9 @@ class Export:
     versions: dict[str, str]
     fidelity: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Export of {self.model!r} on {self.arch!r} for {self.target}: {len(self.rows):,} rows>"
+
     @property
     def problem_files(self) -> int:
         return len({row.problem_file for row in self.rows if row.problem_file and row.macs})
@@ -97,6 +100,9 @@ class Exports:
     arch: str
     exports: Mapping[str, Export]
     refused: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"<Exports of {self.model!r} on {self.arch!r}: {', '.join(self.exports)}>"
 
     def to_dict(self) -> dict[str, Any]:
         return {

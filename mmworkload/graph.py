@@ -102,6 +102,9 @@ class LayerGraph:
     coverage: tuple[Coverage, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<LayerGraph {self.model!r}: batch {self.batch}, {len(self.layers):,} layers, {self.total_macs:,} MACs>"
+
     def __post_init__(self) -> None:
         names: set[str] = set()
         written: set[str] = set()
@@ -394,6 +397,9 @@ class Part:
     sequential: bool = True
     phase: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Part {self.name!r}: {self.count:g} times {self.graph!r}>"
+
 
 _PART = ("name", "count", "sequential", "phase")
 
@@ -404,6 +410,9 @@ class Workload:
 
     name: str
     parts: tuple[Part, ...]
+
+    def __repr__(self) -> str:
+        return f"<Workload {self.name!r}: parts {len(self.parts)}, {self.total_macs:,.12g} MACs>"
 
     @classmethod
     def of(cls, source: LayerGraph | Workload) -> Workload:

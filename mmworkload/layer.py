@@ -98,6 +98,9 @@ class Layer:
     dead: bool = False
     rule: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Layer {self.name!r}: {self.op}, {self.stage or 'no stage'}, {self.macs:,} MACs>"
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one execution (rank-1 outer products apart)."""

@@ -165,6 +165,9 @@ class Problem:
     operation: str = "mac"
     mask: Mask | None = field(default=None)
 
+    def __repr__(self) -> str:
+        return f"<Problem {self}>"
+
     def __post_init__(self) -> None:
         extents = self.extents
         if len(extents) != len(self.dims):

@@ -195,8 +195,21 @@ def architecture(
 ) -> Architecture | System:
     """An architecture by name, from a file or folder, or as it is; a system from ``STAGE=ARCH,STAGE=ARCH``.
 
-    ``dtype`` chooses a GPU's peak. ``settings`` override parameters by path, in a system behind the architecture's name
-    (``nvdla_like:array.x``). Raises MmworkloadError.
+    Parameters
+    ----------
+    arch: name, path of a YAML file or of a tool's native folder, ``host``, or an architecture.
+    dtype: which of a GPU's peaks; default is its native precision.
+    settings: parameters to override by path (``array.x``), in a system behind the architecture's name
+        (``nvdla_like:array.x``).
+
+    Raises
+    ------
+    MmworkloadError
+        Unknown name (the nearest are suggested), or a value that is wrong, with its path.
+
+    Examples
+    --------
+    >>> mmworkload.architecture("eyeriss_like", settings={"array.x": 16}).elements
     """
     if isinstance(arch, str) and "=" in arch:
         found: Architecture | System = parse_system(arch, lambda name: architectures.load(name, dtype))

@@ -19,6 +19,9 @@ class System:
 
     assignments: tuple[tuple[str, Architecture], ...]
 
+    def __repr__(self) -> str:
+        return f"<System {self.label!r}>"
+
     @classmethod
     def of(cls, arch: Architecture | System) -> System:
         """The system itself, or the one that runs everything on ``arch``."""

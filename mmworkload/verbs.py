@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import ArchitectureError, MmworkloadError, SimulationError, UnknownNameError, one_line
 from mmworkload.exporting import MANIFEST, Export, Exports, exporter_for, write_all, write_export
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.models.names import Options
+from mmworkload.options import MeasureOptions, SimulateOptions
 from mmworkload.outputs import require_output_folder
 from mmworkload.sources import (
     Arch,
@@ -61,9 +62,30 @@ __all__ = [
 def trace(model: Source, *, only: Iterable[str] = (), strict: bool = False, **how: Unpack[Options]) -> LayerGraph:
     """The layer graph of a model; a saved graph or a graph is taken as it is.
 
-    ``only`` keeps the layers of these stage globs, ``strict`` refuses operators without a lowering. Without torch, a
-    workload at its defaults comes from its snapshot. Raises MmworkloadError (unknown name, a model that cannot be
-    traced, a corrupt file).
+    Nothing is allocated. Without torch, a workload at its defaults comes from its snapshot.
+
+    Parameters
+    ----------
+    model: a model's name (``av-mnist/concat``, ``hf:clip``, ``mine.py:build``), the path of a saved graph, a
+        :class:`LayerGraph` or a :class:`Workload`.
+    only: globs of the stages to keep (``encoder/*``); none keeps all.
+    strict: refuse operators that no lowering covers; else only their bytes count.
+    batch: samples per forward pass; default is the workload's own, or that of the function's argument ``batch``.
+    dtype: ``float32``, ``float16``, ``bfloat16`` or ``float64`` of weights and activations.
+    settings: values of the model's parameters by name (``show`` lists them).
+    stages: globs over module paths to stages (``{"vision_model.*": "encoder/image"}``), before the model's own rules.
+    end_to_end: with pre-processing of raw inputs, on the host; workloads only.
+    inputs: path of a real sample, an .npz or .pt with a tensor for each input.
+
+    Raises
+    ------
+    MmworkloadError
+        Unknown name, a model that cannot be traced, a damaged file; UnknownOperatorError under ``strict``.
+
+    Examples
+    --------
+    >>> graph = mmworkload.trace("av-mnist/concat", batch=8)
+    >>> graph.total_macs, graph.stages["encoder/audio"].params
     """
     return load_graph(model, how, only=only, strict=strict)
 
@@ -78,10 +100,34 @@ def export(
     strict: bool = True,
     **how: Unpack[Options],
 ) -> Export:
-    """Writes ``source`` for a tool into the folder ``output``, which appears whole or not at all.
+    """Writes ``source`` for a tool into a folder, which appears whole or not at all.
 
-    Raises MmworkloadError: unknown exporter or architecture, unknown operators under ``strict``, a folder that holds
-    other files.
+    Parameters
+    ----------
+    target: name of the exporter: ``timeloop``, ``zigzag``, ``scalesim``, ``accelforge``, ``csv``, ``parquet``.
+    source: a model's name (``av-mnist/concat``, ``hf:clip``, ``mine.py:build``), the path of a saved graph, a
+        :class:`LayerGraph` or a :class:`Workload`.
+    arch: name of an architecture, path of its YAML file or native folder, ``host``, ``STAGE=ARCH,*=ARCH``, an
+        :class:`Architecture` or a :class:`System`.
+    output: the folder; replaced when it is an earlier export.
+    only: globs of the stages to keep (``encoder/*``); none keeps all.
+    strict: refuse operators that no lowering covers; else only their bytes count.
+    batch: samples per forward pass; default is the workload's own, or that of the function's argument ``batch``.
+    dtype: ``float32``, ``float16``, ``bfloat16`` or ``float64`` of weights and activations.
+    settings: values of the model's parameters by name (``show`` lists them), and of the architecture by path
+        (``array.x``).
+    stages: globs over module paths to stages (``{"vision_model.*": "encoder/image"}``), before the model's own rules.
+    end_to_end: with pre-processing of raw inputs, on the host; workloads only.
+    inputs: path of a real sample, an .npz or .pt with a tensor for each input.
+
+    Raises
+    ------
+    MmworkloadError
+        Unknown exporter or architecture, unknown operators under ``strict``, a folder that holds other files.
+
+    Examples
+    --------
+    >>> mmworkload.export("timeloop", "av-mnist/concat", "eyeriss_like", "out/").problem_files
     """
     spec, own = _export_arch(arch, how)
     exporter_for(target, spec)
@@ -101,7 +147,33 @@ def export_all(
 ) -> Exports:
     """Writes ``source`` for every tool, side by side in folders under ``output``.
 
-    A tool that cannot be told the architecture is left out with its reason. Raises MmworkloadError as :func:`export`.
+    A tool that cannot be told the architecture is left out with its reason.
+
+    Parameters
+    ----------
+    source: a model's name (``av-mnist/concat``, ``hf:clip``, ``mine.py:build``), the path of a saved graph, a
+        :class:`LayerGraph` or a :class:`Workload`.
+    arch: name of an architecture, path of its YAML file or native folder, ``host``, ``STAGE=ARCH,*=ARCH``, an
+        :class:`Architecture` or a :class:`System`.
+    output: the folder; replaced when it is an earlier export.
+    only: globs of the stages to keep (``encoder/*``); none keeps all.
+    strict: refuse operators that no lowering covers; else only their bytes count.
+    batch: samples per forward pass; default is the workload's own, or that of the function's argument ``batch``.
+    dtype: ``float32``, ``float16``, ``bfloat16`` or ``float64`` of weights and activations.
+    settings: values of the model's parameters by name (``show`` lists them), and of the architecture by path
+        (``array.x``).
+    stages: globs over module paths to stages (``{"vision_model.*": "encoder/image"}``), before the model's own rules.
+    end_to_end: with pre-processing of raw inputs, on the host; workloads only.
+    inputs: path of a real sample, an .npz or .pt with a tensor for each input.
+
+    Raises
+    ------
+    MmworkloadError
+        As :func:`export`.
+
+    Examples
+    --------
+    >>> mmworkload.export_all("av-mnist/concat", "eyeriss_like", "out/").refused
     """
     spec, own = _export_arch(arch, how)
     require_output_folder(output, MANIFEST)
@@ -132,12 +204,45 @@ def simulate(
     progress: Callable[[int, int], None] | None = None,
     **how: Unpack[Options],
 ) -> Simulation:
-    """Estimates cycles, latency and energy of every layer.
+    """Estimates cycles, latency (s) and energy (J) of every layer.
 
-    ``dtype`` forces the operand bits; by default they are the architecture's native precision. ``limit_s`` is the
-    wall-clock limit of one job, ``retry`` runs again what failed before, ``extra`` is what one simulator understands
-    (``timeloop_runner``). Under ``auto`` one simulator answers all layers with MACs, the first in its order that
-    answers every one; one that was asked for by name and hangs or crashes is an error. Raises MmworkloadError.
+    Operands have the architecture's native precision unless ``dtype`` says otherwise. Under ``auto`` one simulator
+    answers all layers with MACs, the first in its order that answers every one; layers without MACs go to the roofline.
+
+    Parameters
+    ----------
+    source: a model's name (``av-mnist/concat``, ``hf:clip``, ``mine.py:build``), the path of a saved graph, a
+        :class:`LayerGraph` or a :class:`Workload`.
+    arch: name of an architecture, path of its YAML file or native folder, ``host``, ``STAGE=ARCH,*=ARCH``, an
+        :class:`Architecture` or a :class:`System`.
+    simulator: ``auto``, ``timeloop``, ``recorded``, ``zigzag``, ``accelforge``, ``scalesim`` or ``roofline``.
+    only: globs of the stages to keep (``encoder/*``); none keeps all.
+    strict: refuse operators that no lowering covers; else only their bytes count.
+    effort: of a mapper's search: ``quick``, ``normal`` or ``thorough``.
+    limit_s: wall-clock limit of one simulator run, in seconds.
+    workers: simulator processes at a time; None takes the cores.
+    cache: use and fill the cache of answers.
+    retry: run again what failed before.
+    extra: what one simulator understands, by name (``timeloop_runner``, ``timeloop_array``).
+    progress: called with what is done and the total, now and then.
+    batch: samples per forward pass; default is the workload's own, or that of the function's argument ``batch``.
+    dtype: ``float32``, ``float16``, ``bfloat16`` or ``float64`` of weights and activations; simulated operands have
+        it too, instead of the architecture's own precision.
+    settings: values of the model's parameters by name (``show`` lists them), and of the architecture by path
+        (``array.x``).
+    stages: globs over module paths to stages (``{"vision_model.*": "encoder/image"}``), before the model's own rules.
+    end_to_end: with pre-processing of raw inputs, on the host; workloads only.
+    inputs: path of a real sample, an .npz or .pt with a tensor for each input.
+
+    Raises
+    ------
+    MmworkloadError
+        Unknown name, a simulator that is not here, or one asked for by name that hangs or crashes.
+
+    Examples
+    --------
+    >>> result = mmworkload.simulate("av-mnist/concat", "eyeriss_like")
+    >>> result.serial_latency_s, result.layers[0].energy_j
     """
     from mmworkload.simulating import engine
     from mmworkload.simulating.choice import choose
@@ -182,8 +287,40 @@ def simulate_all(
 ) -> Simulations:
     """Simulates ``source``, traced once, on each architecture by each simulator.
 
-    The arguments are those of :func:`simulate`. One simulator that cannot answer for one architecture is an entry with
-    its reason. Raises MmworkloadError when none answers, and for names that do not exist before anything is traced.
+    One simulator that cannot answer for one architecture is an entry with its reason.
+
+    Parameters
+    ----------
+    source: a model's name (``av-mnist/concat``, ``hf:clip``, ``mine.py:build``), the path of a saved graph, a
+        :class:`LayerGraph` or a :class:`Workload`.
+    archs: architectures, each as :func:`simulate` takes it.
+    simulators: names, each as :func:`simulate` takes it.
+    only: globs of the stages to keep (``encoder/*``); none keeps all.
+    strict: refuse operators that no lowering covers; else only their bytes count.
+    effort: of a mapper's search: ``quick``, ``normal`` or ``thorough``.
+    limit_s: wall-clock limit of one simulator run, in seconds.
+    workers: simulator processes at a time; None takes the cores.
+    cache: use and fill the cache of answers.
+    retry: run again what failed before.
+    extra: what one simulator understands, by name (``timeloop_runner``, ``timeloop_array``).
+    progress: called with what is done and the total, now and then.
+    batch: samples per forward pass; default is the workload's own, or that of the function's argument ``batch``.
+    dtype: ``float32``, ``float16``, ``bfloat16`` or ``float64`` of weights and activations; simulated operands have
+        it too, instead of the architecture's own precision.
+    settings: values of the model's parameters by name (``show`` lists them), and of the architecture by path
+        (``array.x``).
+    stages: globs over module paths to stages (``{"vision_model.*": "encoder/image"}``), before the model's own rules.
+    end_to_end: with pre-processing of raw inputs, on the host; workloads only.
+    inputs: path of a real sample, an .npz or .pt with a tensor for each input.
+
+    Raises
+    ------
+    MmworkloadError
+        When none answers; for names that do not exist, before anything is traced.
+
+    Examples
+    --------
+    >>> mmworkload.simulate_all("av-mnist/concat", ["eyeriss_like", "h100"]).first
     """
     from mmworkload.simulating.choice import choose
     from mmworkload.simulating.estimate import Options as Running
@@ -243,8 +380,44 @@ def _require_one(asked: Sequence[Asked], holds: Callable[[Asked], bool]) -> None
         raise SimulationError("; ".join(f"{item.simulator} on {item.arch}: {item.reason}" for item in asked))
 
 
-def measure(model: str, **options: Any) -> Measurement:
-    """Times a model: the measurement of :func:`measure_result`, whose arguments and errors are the same."""
+def measure(model: str, **options: Unpack[MeasureOptions]) -> Measurement:
+    """Times a model: eager end to end, stage by stage, layer by layer, all in seconds.
+
+    :func:`measure_result` also gives its graph, kernels and host activities.
+
+    Parameters
+    ----------
+    model: its name; not a saved graph, which cannot be run.
+    device: ``cpu`` or ``cuda``.
+    mode: ``infer``, or ``train``, which also times forward, backward and update.
+    only: globs of the stages whose layers are reported (``encoder/*``); none keeps all.
+    warmup: forward passes before the first that counts.
+    repeats: forward passes that count, of each execution.
+    limit_s: seconds after which no further repeat begins.
+    compiled: also time it under ``torch.compile``.
+    cuda_graph: also time it replayed as a CUDA graph.
+    streams: also time it with each encoder on a CUDA stream of its own.
+    energy: also measure joules per inference.
+    counters: also read the GPU's hardware counters of the stages of ``only``.
+    traced: the model as traced before, which saves tracing it again.
+    progress: called with what is done and the total, now and then.
+    batch: samples per forward pass; default is the workload's own, or that of the function's argument ``batch``.
+    dtype: ``float32``, ``float16``, ``bfloat16`` or ``float64`` of weights and activations.
+    settings: values of the model's parameters by name (``show`` lists them).
+    stages: globs over module paths to stages (``{"vision_model.*": "encoder/image"}``), before the model's own rules.
+    end_to_end: with pre-processing of raw inputs, on the host; workloads only.
+    inputs: path of a real sample, an .npz or .pt with a tensor for each input.
+
+    Raises
+    ------
+    MmworkloadError
+        Unknown name, no such device, out of memory, or a forward pass that fails.
+
+    Examples
+    --------
+    >>> measured = mmworkload.measure("av-mnist/concat", device="cpu", batch=8)
+    >>> measured.eager.median_s
+    """
     return measure_result(model, **options).measurement
 
 
@@ -266,13 +439,41 @@ def measure_result(
     progress: Callable[[int, int], None] | None = None,
     **how: Unpack[Options],
 ) -> Result:
-    """Times a model on ``device`` (``cpu`` or ``cuda``): eager, stage by stage, layer by layer, kernel by kernel.
+    """Times a model as :func:`measure`, and keeps its graph, kernels and host activities beside the times.
 
-    ``mode="train"`` measures training iterations too. Gives the measurement with its graph and frames, which
-    :mod:`mmworkload.measuring.folder` saves and loads.
-    ``counters`` reads the GPU's hardware counters of ``only`` in a further pass
-    (:func:`mmworkload.measuring.counters.with_counters`). ``warmup`` to ``traced`` without it: see
-    :func:`mmworkload.measuring.measure_result`. Raises MmworkloadError.
+    :mod:`mmworkload.measuring.folder` saves and loads the result.
+
+    Parameters
+    ----------
+    model: its name; not a saved graph, which cannot be run.
+    device: ``cpu`` or ``cuda``.
+    mode: ``infer``, or ``train``, which also times forward, backward and update.
+    only: globs of the stages whose layers are reported (``encoder/*``); none keeps all.
+    warmup: forward passes before the first that counts.
+    repeats: forward passes that count, of each execution.
+    limit_s: seconds after which no further repeat begins.
+    compiled: also time it under ``torch.compile``.
+    cuda_graph: also time it replayed as a CUDA graph.
+    streams: also time it with each encoder on a CUDA stream of its own.
+    energy: also measure joules per inference.
+    counters: also read the GPU's hardware counters of the stages of ``only``.
+    traced: the model as traced before, which saves tracing it again.
+    progress: called with what is done and the total, now and then.
+    batch: samples per forward pass; default is the workload's own, or that of the function's argument ``batch``.
+    dtype: ``float32``, ``float16``, ``bfloat16`` or ``float64`` of weights and activations.
+    settings: values of the model's parameters by name (``show`` lists them).
+    stages: globs over module paths to stages (``{"vision_model.*": "encoder/image"}``), before the model's own rules.
+    end_to_end: with pre-processing of raw inputs, on the host; workloads only.
+    inputs: path of a real sample, an .npz or .pt with a tensor for each input.
+
+    Raises
+    ------
+    MmworkloadError
+        As :func:`measure`.
+
+    Examples
+    --------
+    >>> mmworkload.measuring.folder.save(mmworkload.measure_result("av-mnist/concat"), "result/")
     """
     from mmworkload.measuring import measure_result as run
     from mmworkload.measuring.counters import require_counters, with_counters
@@ -299,17 +500,55 @@ def measure_result(
     return with_counters(result, model, how) if counters else result
 
 
-def measure_parts(name: str, **options: Any) -> MeasuredParts:
-    """Times each part of a name that stands for several graphs, and what they take together.
+def measure_parts(name: str, **options: Unpack[MeasureOptions]) -> MeasuredParts:
+    """Times each part of a name that stands for several graphs, and what they take together, in seconds.
 
     Parts are the phases of a generation (``codellama/7b``) or the segments or paths of a network with exits
-    (``av-mnist/concat+exits``). ``options`` are those of :func:`measure_result`, each for one part. Raises
-    MmworkloadError, also for a name of one graph, for training and for levers.
+    (``av-mnist/concat+exits``).
+
+    Parameters
+    ----------
+    name: of a generation or a network with exits.
+    device: ``cpu`` or ``cuda``.
+    mode: ``infer``, or ``train``, which also times forward, backward and update.
+    only: globs of the stages whose layers are reported (``encoder/*``); none keeps all.
+    warmup: forward passes before the first that counts.
+    repeats: forward passes that count, of each execution.
+    limit_s: seconds after which no further repeat begins.
+    compiled: also time it under ``torch.compile``.
+    cuda_graph: also time it replayed as a CUDA graph.
+    streams: also time it with each encoder on a CUDA stream of its own.
+    energy: also measure joules per inference.
+    counters: also read the GPU's hardware counters of the stages of ``only``.
+    traced: the model as traced before, which saves tracing it again.
+    progress: called with what is done and the total, now and then.
+    batch: samples per forward pass; default is the workload's own, or that of the function's argument ``batch``.
+    dtype: ``float32``, ``float16``, ``bfloat16`` or ``float64`` of weights and activations.
+    settings: values of the model's parameters by name (``show`` lists them).
+    stages: globs over module paths to stages (``{"vision_model.*": "encoder/image"}``), before the model's own rules.
+    end_to_end: with pre-processing of raw inputs, on the host; workloads only.
+    inputs: path of a real sample, an .npz or .pt with a tensor for each input.
+
+    Raises
+    ------
+    MmworkloadError
+        As :func:`measure`; for a name of one graph, for training and for levers too.
+
+    Examples
+    --------
+    >>> mmworkload.measure_parts("av-mnist/concat+exits").total_s
     """
     from mmworkload.measuring.parts import measurable
 
-    how: Options = {key: options.pop(key) for key in Options.__annotations__ if key in options}  # type: ignore[assignment]
-    return measurable(name, how).measure(**options)
+    how, taking = _apart(options)
+    return measurable(name, how).measure(**taking)
+
+
+def _apart(options: MeasureOptions) -> tuple[Options, dict[str, Any]]:
+    """What is said about the model, and how it is measured."""
+    given: dict[str, Any] = {**options}
+    how: dict[str, Any] = {name: given.pop(name) for name in Options.__annotations__ if name in given}
+    return cast("Options", how), given
 
 
 def measure_combinations(
@@ -318,30 +557,64 @@ def measure_combinations(
     *,
     batches: Iterable[int] = (),
     dtypes: Iterable[str] = (),
-    progress: Callable[[int, int], None] | None = None,
-    **options: Any,
+    **options: Unpack[MeasureOptions],
 ) -> list[Combination]:
-    """Measures a model at each of ``batches`` in each of ``dtypes`` (its own where none are given), into a folder each.
+    """Measures a model at each batch in each number type, into a folder each.
 
-    ``options`` are those of :func:`measure_result` and of the model. A combination that fails is a row with its reason;
-    one that is there already is kept (:mod:`mmworkload.measuring.combinations`). Raises MmworkloadError when none can
-    be measured.
+    A combination that fails is a row with its reason; one that is there already is kept
+    (:mod:`mmworkload.measuring.combinations`).
+
+    Parameters
+    ----------
+    model: its name; not a saved graph, which cannot be run.
+    output: the folder that gets a result folder for each combination.
+    batches, dtypes: those to combine; none is the model's own.
+    device: ``cpu`` or ``cuda``.
+    mode: ``infer``, or ``train``, which also times forward, backward and update.
+    only: globs of the stages whose layers are reported (``encoder/*``); none keeps all.
+    warmup: forward passes before the first that counts.
+    repeats: forward passes that count, of each execution.
+    limit_s: seconds after which no further repeat begins.
+    compiled: also time it under ``torch.compile``.
+    cuda_graph: also time it replayed as a CUDA graph.
+    streams: also time it with each encoder on a CUDA stream of its own.
+    energy: also measure joules per inference.
+    counters: also read the GPU's hardware counters of the stages of ``only``.
+    traced: the model as traced before, which saves tracing it again.
+    progress: called with what is done and the total, now and then.
+    batch: samples per forward pass; default is the workload's own, or that of the function's argument ``batch``.
+    dtype: ``float32``, ``float16``, ``bfloat16`` or ``float64`` of weights and activations.
+    settings: values of the model's parameters by name (``show`` lists them).
+    stages: globs over module paths to stages (``{"vision_model.*": "encoder/image"}``), before the model's own rules.
+    end_to_end: with pre-processing of raw inputs, on the host; workloads only.
+    inputs: path of a real sample, an .npz or .pt with a tensor for each input.
+
+    Raises
+    ------
+    MmworkloadError
+        When none can be measured.
+
+    Examples
+    --------
+    >>> mmworkload.measure_combinations("av-mnist/concat", "results/", batches=[1, 8])
     """
     from mmworkload.measuring.combinations import measure_combinations as run
     from mmworkload.models import Model, resolve
 
-    how = {name: options.pop(name) for name in Options.__annotations__ if name in options}
+    how, taking = _apart(options)
+    progress = taking.pop("progress", None)
     types, sizes = tuple(dict.fromkeys(dtypes)), tuple(dict.fromkeys(batches))
     models = [
-        resolve(model, **{**how, "batch": batch, "dtype": dtype})
+        resolve(model, **cast("Options", {**how, "batch": batch, "dtype": dtype}))
         for dtype in types or (how.get("dtype"),)
         for batch in sizes or (how.get("batch"),)
     ]
 
     def measured(one: Model) -> Result:
-        return measure_result(model, **{**how, "batch": one.batch, "dtype": one.dtype}, **options)
+        said: Options = {**how, "batch": one.batch, "dtype": one.dtype}
+        return measure_result(model, **said, **taking)
 
-    return run(models, output, measure=measured, asked=options, progress=progress)
+    return run(models, output, measure=measured, asked=taking, progress=progress)
 
 
 def validate(
@@ -364,10 +637,42 @@ def validate(
 ) -> Report:
     """Measures and simulates the same layers and puts them side by side.
 
-    ``effort`` to ``progress`` are those of :func:`simulate`. ``measurement`` (one that was taken earlier, on another
-    machine perhaps; of a workload of several parts one for each) replaces the measuring; batch and the graph's dtype
-    are then its own. ``dtype`` forces the operand bits of the simulated side too. Raises MmworkloadError, also when the
-    measurement is of another model or batch.
+    Parameters
+    ----------
+    model: a model's name, or a :class:`Workload`.
+    arch: name of an architecture, path of its YAML file or native folder, ``host``, ``STAGE=ARCH,*=ARCH``, an
+        :class:`Architecture` or a :class:`System`.
+    device: that the model is measured on: ``cpu`` or ``cuda``.
+    simulator: ``auto``, ``timeloop``, ``recorded``, ``zigzag``, ``accelforge``, ``scalesim`` or ``roofline``.
+    only: globs of the stages to keep (``encoder/*``); none keeps all.
+    measurement: taken earlier, on another machine perhaps (of a workload of several parts one for each); it replaces
+        the measuring, and batch and the graph's dtype are then its own.
+    strict: refuse operators that no lowering covers; else only their bytes count.
+    effort: of a mapper's search: ``quick``, ``normal`` or ``thorough``.
+    limit_s: wall-clock limit of one simulator run, in seconds.
+    workers: simulator processes at a time; None takes the cores.
+    cache: use and fill the cache of answers.
+    retry: run again what failed before.
+    extra: what one simulator understands, by name (``timeloop_runner``, ``timeloop_array``).
+    progress: called with what is done and the total, now and then.
+    batch: samples per forward pass; default is the workload's own, or that of the function's argument ``batch``.
+    dtype: ``float32``, ``float16``, ``bfloat16`` or ``float64`` of weights and activations; simulated operands have
+        it too, instead of the architecture's own precision.
+    settings: values of the model's parameters by name (``show`` lists them), and of the architecture by path
+        (``array.x``).
+    stages: globs over module paths to stages (``{"vision_model.*": "encoder/image"}``), before the model's own rules.
+    end_to_end: with pre-processing of raw inputs, on the host; workloads only.
+    inputs: path of a real sample, an .npz or .pt with a tensor for each input.
+
+    Raises
+    ------
+    MmworkloadError
+        As :func:`measure` and :func:`simulate`; when the measurement is of another model or batch.
+
+    Examples
+    --------
+    >>> report = mmworkload.validate("av-mnist/concat", "eyeriss_like")
+    >>> report.write_html("report.html")
     """
     from mmworkload.measuring.result import Measurement
     from mmworkload.validating import study
@@ -396,20 +701,45 @@ def validate_all(
     graphs: Mapping[tuple[str, int, str], LayerGraph] | None = None,
     strict: bool = True,
     progress: Callable[[int, int], None] | None = None,
-    running: Mapping[str, Any] | None = None,
+    running: SimulateOptions | None = None,
     **how: Unpack[Options],
 ) -> Study:
     """Every workload on every architecture by every simulator.
 
-    ``measurements`` belong to the models that they name; those of other models serve the calibration only, and without
-    ``models`` all of them are compared. A model without one is measured here, on ``device``. ``graphs`` are by model,
-    batch and number type, where they are at hand: what was measured needs no tracing then. On the architecture of the
-    measured device, and with measurements of two models or more, the simulator ``calibrated`` is fitted on all other
-    families (:mod:`mmworkload.validating.calibration`); ``auto`` brings it along. ``running`` are the options
-    ``effort`` to ``extra`` of :func:`simulate`.
+    A model without a measurement is measured here. On the architecture of the measured device, and with measurements of
+    two models or more, the simulator ``calibrated`` is fitted on all other families
+    (:mod:`mmworkload.validating.calibration`); ``auto`` brings it along. A simulator that cannot answer is named in the
+    result.
 
-    A simulator that cannot answer is named in the result; MmworkloadError when none does, and for all that
-    :func:`validate` raises it for.
+    Parameters
+    ----------
+    models: names or workloads; none compares all that ``measurements`` are of.
+    archs: architectures, each as :func:`validate` takes it.
+    device: that models without a measurement are measured on: ``cpu`` or ``cuda``.
+    simulators: names, each as :func:`simulate` takes it.
+    only: globs of the stages to keep (``encoder/*``); none keeps all.
+    measurements: taken earlier; those of other models serve the calibration only.
+    graphs: by model, batch and number type, where they are at hand: what was measured needs no tracing then.
+    strict: refuse operators that no lowering covers; else only their bytes count.
+    progress: called with what is done and the total, now and then.
+    running: ``effort``, ``limit_s``, ``workers``, ``cache``, ``retry`` and ``extra``, as :func:`simulate` takes them.
+    batch: samples per forward pass; default is the workload's own, or that of the function's argument ``batch``.
+    dtype: ``float32``, ``float16``, ``bfloat16`` or ``float64`` of weights and activations; simulated operands have
+        it too, instead of the architecture's own precision.
+    settings: values of the model's parameters by name (``show`` lists them), and of the architecture by path
+        (``array.x``).
+    stages: globs over module paths to stages (``{"vision_model.*": "encoder/image"}``), before the model's own rules.
+    end_to_end: with pre-processing of raw inputs, on the host; workloads only.
+    inputs: path of a real sample, an .npz or .pt with a tensor for each input.
+
+    Raises
+    ------
+    MmworkloadError
+        When no simulator answers; else as :func:`validate`.
+
+    Examples
+    --------
+    >>> mmworkload.validate_all(["av-mnist/concat"], ["host", "eyeriss_like"]).write_html("report.html")
     """
     from mmworkload.validating import study
 

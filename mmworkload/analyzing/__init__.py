@@ -35,13 +35,25 @@ def analyze(
 ) -> pandas.DataFrame:
     """The table of a view of one result or several, with the columns of :attr:`View.columns`.
 
-    A path may hold several results, a pack for instance. They follow each other in their order, with the columns model,
-    batch, dtype and device in front. ``arch`` is what the measured device is by its published or calibrated figures, in
-    the precision of each result: it tells memory-bound from compute-bound. ``attrs["notes"]`` are the definitions that
-    hold for the table.
+    ``attrs["notes"]`` are the definitions that hold for the table; :data:`COLUMNS` has the unit of each column.
 
-    Raises UnknownNameError for another view, FormatError for a damaged result, and MmworkloadError, saying what to run,
-    when a result lacks a level or counters.
+    Parameters
+    ----------
+    view: its name, ``A1`` to ``A15`` or ``D1`` to ``D15`` (``mmworkload analyze --list``).
+    result: a result, the path of one, or several. A path may hold several, a pack for instance. They follow each other
+        in their order, with the columns model, batch, dtype and device in front.
+    arch: what the measured device is by its published or calibrated figures, in the precision of each result: it tells
+        memory-bound from compute-bound.
+
+    Raises
+    ------
+    MmworkloadError
+        UnknownNameError for another view, FormatError for a damaged result; else what to run when a result lacks a
+        level or counters.
+
+    Examples
+    --------
+    >>> mmworkload.analyze("A11", "result/")
     """
     import pandas
 

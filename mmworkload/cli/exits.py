@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from mmworkload.cli.options import (
 )
 from mmworkload.errors import MmworkloadError
 from mmworkload.models.names import Options
+from mmworkload.options import SimulateOptions
 
 
 @command
@@ -26,7 +27,7 @@ from mmworkload.models.names import Options
 def exits(
     model: Model,
     how: Options,
-    running: dict[str, Any],
+    running: SimulateOptions,
     arch: Annotated[
         list[str] | None,
         typer.Option("--arch", "-a", help="an architecture to simulate every segment on; may be repeated"),

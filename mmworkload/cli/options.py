@@ -12,6 +12,7 @@ import typer
 
 from mmworkload.errors import MmworkloadError, kind_and_text, one_line
 from mmworkload.models.names import Options
+from mmworkload.options import SimulateOptions
 from mmworkload.printing import OutputError, discard, put, results, results_apart, tell
 from mmworkload.signals import Ended, unwinding
 
@@ -176,7 +177,7 @@ def _running(
     runner: Runner = None,
     image: Image = None,
     extra: Extra = None,
-) -> dict[str, Any]:
+) -> SimulateOptions:
     said = dict(_pair(item, "--simulator-option", "timeloop_array=free") for item in extra or ())
     said |= {name: value for name, value in (("timeloop_runner", runner), ("timeloop_image", image)) if value}
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,6 +23,7 @@ from mmworkload.cli.options import (
     split_archs,
 )
 from mmworkload.models.names import Options
+from mmworkload.options import SimulateOptions
 from mmworkload.printing import tell
 
 
@@ -33,7 +34,7 @@ def simulate(
     model: Model,
     arch: Archs,
     how: Options,
-    running: dict[str, Any],
+    running: SimulateOptions,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="report to write: .html, .json, .csv or .parquet by its suffix"),

@@ -22,6 +22,7 @@ from mmworkload.cli.options import (
     split_archs,
 )
 from mmworkload.models.names import Options
+from mmworkload.options import SimulateOptions
 from mmworkload.printing import tell
 
 
@@ -31,7 +32,7 @@ from mmworkload.printing import tell
 def validate(
     arch: Archs,
     how: Options,
-    running: dict[str, Any],
+    running: SimulateOptions,
     models: Annotated[
         list[str] | None,
         typer.Argument(help="workloads, or none for all that --measured has", show_default=False),

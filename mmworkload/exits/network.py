@@ -76,6 +76,9 @@ class ExitNetwork:
 
     # --- what it consists of --------------------------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        return f"<ExitNetwork of {self.base!r}>"
+
     @property
     def name(self) -> str:
         """With all settings that differ from the defaults: one name for one workload at one batch."""

@@ -139,6 +139,9 @@ class Generation:
     phases: tuple[Phase, ...]
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Generation {self.name!r}: {len(self.phases)} phases>"
+
     def __post_init__(self) -> None:
         if not self.phases or any(phase.runs < 1 for phase in self.phases):
             raise MmworkloadError(f"{self.name}: a generation has phases, each with one run or more")

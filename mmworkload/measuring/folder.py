@@ -42,6 +42,9 @@ class Result:
     kernels: pandas.DataFrame | None = None
     host: pandas.DataFrame | None = None
 
+    def __repr__(self) -> str:
+        return f"<Result: {self.measurement!r}>"
+
 
 def check_place(path: str | Path) -> None:
     """Raises MmworkloadError when :func:`save` would refuse ``path``: better before measuring than after."""

@@ -68,6 +68,9 @@ class MeasuredParts:
     parts: tuple[MeasuredPart, ...]
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<MeasuredParts of {self.name!r}: {len(self.parts)} parts, {self.total_s:.4g} s>"
+
     @property
     def total_s(self) -> float:
         """Eager seconds of all parts, each as often as it runs."""

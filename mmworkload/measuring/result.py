@@ -242,6 +242,12 @@ class Measurement:
     energy: Energy | None = None
     training: Training | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"<Measurement of {self.model!r} on {self.device!r}: batch {self.batch}, {len(self.layers):,} layers,"
+            f" {self.eager.median_s:.4g} s end to end>"
+        )
+
     @property
     def straggler(self) -> Straggler:
         """The slowest encoder, from the stage level; from the kernels of the layers where that was not measured."""

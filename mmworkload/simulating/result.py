@@ -74,6 +74,9 @@ class LayerResult:
     includes: tuple[str, ...]
     problems: tuple[tuple[str, int], ...]
 
+    def __repr__(self) -> str:
+        return f"<LayerResult {self.layer!r}: {self.latency_s:.4g} s, weight {self.weight:g}>"
+
     @property
     def matrix(self) -> bool:
         """Whether the array works for the layer: it has MACs or outer products."""
@@ -163,6 +166,10 @@ class Simulation:
     transfers: tuple[Transfer, ...] = ()
     estimates: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
     concurrency: Concurrency | None = None
+
+    def __repr__(self) -> str:
+        latency = f"{self.serial_latency_s:.4g} s one after another"
+        return f"<Simulation of {self.model!r} on {self.arch!r}: {len(self.layers):,} layers, {latency}>"
 
     @cached_property
     def totals(self) -> Totals:

@@ -30,6 +30,9 @@ class Simulations:
 
     asked: tuple[Asked, ...]
 
+    def __repr__(self) -> str:
+        return f"<Simulations: {len(self.asked)} asked, {len(self.answered)} answered>"
+
     @property
     def answered(self) -> tuple[tuple[Asked, Simulation], ...]:
         """Those that have a simulation, with it."""

@@ -33,6 +33,9 @@ class Traced:
     program: ExportedProgram | None
     layer_of_call: dict[str, str]
 
+    def __repr__(self) -> str:
+        return f"<Traced: {self.graph!r}>"
+
 
 def trace_model(model: Model, route: str = "auto", *, training: bool = False) -> Traced:
     """Traces ``model`` on fake tensors: with :func:`torch.export.export`, or where that refuses, by recording.

@@ -39,6 +39,9 @@ class Report:
     arch: Architecture | None = None
     device: Architecture | None = None
 
+    def __repr__(self) -> str:
+        return f"<Report: {self.validation!r}>"
+
     @property
     def graph(self) -> LayerGraph:
         """Of the first part."""
@@ -91,6 +94,9 @@ class Study:
     reports: tuple[Report, ...]
     splits: tuple[Split, ...] = ()
     unanswered: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Study: {len(self.reports)} comparisons, {len(self.unanswered)} unanswered>"
 
     @cached_property
     def goals(self) -> tuple[Goal, ...]:

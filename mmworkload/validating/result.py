@@ -280,6 +280,9 @@ class Validation:
     stage_errors: Accuracy
     causes: tuple[Cause, ...]
 
+    def __repr__(self) -> str:
+        return f"<Validation of {self.model!r} on {self.arch!r}: {len(self.layers):,} layers>"
+
     @property
     def meaning(self) -> str:
         """What may be compared, and what not."""
