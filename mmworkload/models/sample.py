@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from mmworkload.errors import FormatError, UnknownNameError
-from mmworkload.files import require_readable
+from mmworkload.files import LARGEST_BYTES, require_readable
 
 
 def read_sample(path: Path, expected: Any, model: str) -> Any:
@@ -41,11 +42,23 @@ def read_sample(path: Path, expected: Any, model: str) -> Any:
     return result if isinstance(expected, dict) else tuple(result.values())
 
 
+def _require_small(path: Path) -> None:
+    """FormatError for an archive that unpacks to more than is read, by its directory: before anything is unpacked, and
+    readers take no more than the directory says."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(item.file_size for item in archive.infolist())
+    if size > LARGEST_BYTES:
+        raise FormatError(f"cannot read {path}: it unpacks to {size:,} bytes, and at most {LARGEST_BYTES:,} are read")
+
+
 def _load(path: Path) -> dict[str, Any]:
     import torch
 
     try:
         require_readable(path)
+        _require_small(path)
         if path.suffix == ".npz":
             import numpy
 
@@ -54,6 +67,12 @@ def _load(path: Path) -> dict[str, Any]:
         if path.suffix in (".pt", ".pth"):
             data = torch.load(path, map_location="cpu", weights_only=True)
             if isinstance(data, dict) and all(isinstance(item, torch.Tensor) for item in data.values()):
+                strange = [key for key in data if not isinstance(key, str)]
+                if strange:
+                    raise FormatError(
+                        f"{path} has the key {strange[0]!r}, which is no text; save a dictionary of names and tensors,"
+                        " as in torch.save({'image': image}, path)"
+                    )
                 return data
             raise FormatError(f"{path} does not hold a dictionary of tensors")
     except FormatError:

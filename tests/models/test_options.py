@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -579,6 +580,33 @@ def test_a_sample_of_anything_but_tensors_is_refused_and_not_run(tmp_path: Path)
     assert "cannot read" in refused("trace", "av-mnist", "--inputs", path)
     numpy.savez(tmp_path / "objects.npz", image=numpy.array([object()], dtype=object))
     assert "cannot read" in refused("trace", "av-mnist", "--inputs", tmp_path / "objects.npz")
+
+
+def test_a_sample_with_numbers_for_names_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "sample.pt"
+    torch.save({0: torch.zeros(1, 1, 28, 28), "audio": torch.zeros(1, 1, 112, 112)}, path)
+    error = refused("trace", "av-mnist", "--inputs", path)
+    assert "has the key 0" in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pt"])
+def test_a_sample_that_unpacks_to_too_much_is_refused_by_its_directory(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten megabytes of zeros, in an archive of some kilobytes; nothing is unpacked."""
+    path = save(tmp_path / f"plain{suffix}", {"image": torch.zeros(2_500_000), "audio": torch.zeros(1)})
+    packed = tmp_path / f"packed{suffix}"
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for item in plain.infolist():
+            archive.writestr(item.filename, plain.read(item))
+    assert packed.stat().st_size < 100_000
+    monkeypatch.setattr("mmworkload.models.sample.LARGEST_BYTES", 1_000_000)
+    for reader in (torch, numpy):
+        monkeypatch.setattr(reader, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    error = refused("trace", "av-mnist", "--inputs", packed)
+    assert "unpacks to 10,00" in error
+    assert len(error.splitlines()) == 1
 
 
 def test_a_sample_for_a_function_names_its_inputs(mine: Path, tmp_path: Path) -> None:
