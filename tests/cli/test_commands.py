@@ -297,5 +297,5 @@ def test_an_output_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     assert "file" in refused("trace", "av-mnist", "-o", blocked / "graph.json")
-    assert ".json, .yaml or .csv" in refused("trace", "av-mnist", "-o", tmp_path / "graph.txt")
+    assert ".json, .yaml, .yml or .csv" in refused("trace", "av-mnist", "-o", tmp_path / "graph.txt")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
