@@ -2,8 +2,9 @@
 
 ``python benchmarks/simulating.py [MODEL ...]``; a model is a name or a saved graph. Prints, for the whole zoo, layers
 with loop nests over unique problems; then, for each model, how many loop nests its layers run and how many are
-different, the seconds of a simulation with one worker, with two, and with every answer in the cache, and what share of
-the two workers' time was spent inside the simulator: median and quartiles, of the ratios too.
+different, who answered, the seconds of a simulation with one worker, with two, and with every answer in the cache, and
+what share of the two workers' time was spent inside the simulator, where it ran (the seconds of a recorded answer are of
+another machine): median and quartiles, of the ratios too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import mmworkload
 from mmworkload.arch import load
 from mmworkload.graph import LayerGraph
 from mmworkload.simulating.cache import Cache
-from mmworkload.simulating.choice import choose
+from mmworkload.simulating.choice import simulators
 from mmworkload.simulating.engine import simulate
 from mmworkload.simulating.estimate import EFFORTS, Options
 from mmworkload.simulating.result import Simulation
@@ -32,6 +33,15 @@ def spread(values: list[float]) -> str:
         return f"{values[0]:.2f}"
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return f"{middle:.2f} [{low:.2f} {high:.2f}]"
+
+
+def busy_share(found: Simulation, workers: int) -> float:
+    """What part of the workers' time was spent inside the simulator; 0 where its answers are closed forms or recorded,
+    as nothing ran in a worker."""
+    ran = {name for name, simulator in simulators().items() if not simulator.in_process}
+    # Layers whose loop nests are one job share its estimate.
+    inside = {id(item): item.seconds for item in found.estimates.values() if item.simulator in ran}
+    return sum(inside.values()) / (workers * found.seconds)
 
 
 def zoo() -> None:
@@ -58,12 +68,12 @@ def main() -> None:
     options = parser.parse_args()
     zoo()
     arch = load(options.arch)
-    print(f"simulator {choose(options.simulator, arch)}; effort {options.effort}; {options.repeats} repeats")
+    print(f"simulator {options.simulator}; effort {options.effort}; {options.repeats} repeats")
     counts, timings = (
         ("layers", "runs", "unique"),
         ("1 worker s", "2 workers s", "warm s", "busy share", "1 over 2", "cold over warm"),
     )
-    print(f"{'model':20}", *(f"{name:>7}" for name in counts), *(f"{name:>20}" for name in timings))
+    print(f"{'model':20}", *(f"{name:>7}" for name in counts), f"{'by':20}", *(f"{name:>20}" for name in timings))
     for name in options.models:
         graph = mmworkload.trace(name)
 
@@ -84,8 +94,7 @@ def main() -> None:
                 seconds["one"].append(run(Path(folder) / "one", 1).seconds)
                 cold = run(Path(folder) / "two", 2)
                 seconds["two"].append(cold.seconds)
-                inside = {id(item): item.seconds for item in cold.estimates.values()}
-                seconds["busy"].append(sum(inside.values()) / (2 * cold.seconds))
+                seconds["busy"].append(busy_share(cold, 2))
                 warm = run(Path(folder) / "two", 2)
                 seconds["warm"].append(warm.seconds)
         columns = [
@@ -96,6 +105,7 @@ def main() -> None:
         print(
             f"{str(name).rsplit('/', 1)[-1] if ':' in str(name) else name!s:20}",
             *(f"{count:7}" for count in (len(graph), warm.runs, warm.unique_problems)),
+            f"{f'{warm.simulator} {warm.version}':20}",
             *(f"{spread(column):>20}" for column in columns),
             flush=True,
         )

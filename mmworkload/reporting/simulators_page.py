@@ -144,7 +144,7 @@ def pairs(reference: Simulation, other: Simulation) -> list[Pair]:
     """The layers with loop nests that both answered themselves."""
     found = []
     for one, two in zip(reference.layers, other.layers, strict=True):
-        both = one.simulator == reference.simulator and two.simulator == other.simulator
+        both = one.simulator == reference.chosen and two.simulator == other.chosen
         if one.macs + one.outer_macs and both:
             found.append(Pair(one.op, (one.op, one.problems), one, two))
     return found

@@ -72,7 +72,8 @@ def verdicts(reports: tuple[Report, ...]) -> Iterator[str]:
     yield f"On {first.validation.device_name}: {measured_bound(first)} of {si(measured_bound(first).seconds, 's')}."
     for report in reports:
         found = simulated_bound(report)
-        rest = [item for item in report.simulation.answered if not item.matrix and item.simulator not in found.where]
+        own = report.simulation.simulator
+        rest = [item for item in report.simulation.answered if not item.matrix and item.simulator != own]
         apart = "".join(f"; {share(item.share)} of it without MACs, by the {item.simulator}" for item in rest)
         yield f"On {found.where}: {found} of {si(found.seconds, 's')}{apart}."
 

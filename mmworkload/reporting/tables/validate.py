@@ -108,7 +108,7 @@ def _comparisons(study: Study, most: int | None = None) -> RenderableType:
             [
                 Name(v.model),
                 Name(v.arch),
-                v.simulator,
+                Name(v.simulator),
                 str(v.batch) if by_batch else coefficient(v.large_layers.kendall),
                 coefficient(v.large_layers.spearman),
                 share(v.stage_distance),
