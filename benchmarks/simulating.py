@@ -3,8 +3,8 @@
 ``python benchmarks/simulating.py [MODEL ...]``; a model is a name or a saved graph. Prints, for the whole zoo, layers
 with loop nests over unique problems; then, for each model, how many loop nests its layers run and how many are
 different, who answered, the seconds of a simulation with one worker, with two, and with every answer in the cache, and
-what share of the two workers' time was spent inside the simulator, where it ran (the seconds of a recorded answer are of
-another machine): median and quartiles, of the ratios too.
+what share of the two workers' time was spent inside the simulator, where it ran (the seconds of a recorded answer are
+those of another machine): median and quartiles, of the ratios too.
 """
 
 from __future__ import annotations
