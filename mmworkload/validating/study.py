@@ -12,6 +12,7 @@ from mmworkload.arch import Architecture
 from mmworkload.errors import MmworkloadError, UnknownNameError
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.models.names import Options
+from mmworkload.printing import tell
 from mmworkload.reporting.units import plural
 from mmworkload.sources import (
     Arch,
@@ -140,6 +141,10 @@ def every(
             measurements = known
     names: Sequence[str | Workload] = models or list(dict.fromkeys(item.model for item in measurements))
     matches = [match for name in names for match in _matches(name, measurements, asked)]
+    for model, taken in matches:
+        if measurements and not taken:
+            told = "none of the results given is of it, so that it is measured here"
+            tell(f"{model if isinstance(model, str) else model.name}: {told}")
     simulators = [name for name in asked.simulators if name != calibration.NAME]
     calibrating = "auto" in asked.simulators or calibration.NAME in asked.simulators
     # Of each case: its graph, each simulator on each architecture, its measurement, and the calibrated model.

@@ -96,6 +96,22 @@ def test_without_names_all_measurements_are_compared(cases: Any, device: Any) ->
     assert [key[0] for key in study(cases, device, ()).by_workload] == ["one", "two", "three"]
 
 
+def test_a_name_that_no_given_result_is_of_is_measured_with_a_word(
+    cases: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise MmworkloadError("measuring would begin")
+
+    monkeypatch.setattr("mmworkload.validating.study._case", stop)
+    for model in ("av-mnist", "av-mnist+exits?p=0.5"):
+        with pytest.raises(MmworkloadError, match="measuring would begin"):
+            verbs.validate_all([model], ["eyeriss_like"], measurements=[item for _, item in cases])
+        assert f"{model}: none of the results given is of it" in capsys.readouterr().err
+        with pytest.raises(MmworkloadError, match="measuring would begin"):
+            verbs.validate_all([model], ["eyeriss_like"])
+        assert capsys.readouterr().err == ""
+
+
 def test_calibration_meets_the_goals_where_its_law_holds(cases: Any, device: Any) -> None:
     found = {(goal.what, goal.simulator): goal for goal in study(cases, device, ()).goals}
 
