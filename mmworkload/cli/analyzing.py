@@ -10,6 +10,7 @@ import typer
 from mmworkload.cli.options import All, Json, command, print_json
 from mmworkload.errors import MmworkloadError
 from mmworkload.printing import put
+from mmworkload.visible import visible_lines
 
 if TYPE_CHECKING:
     import pandas
@@ -52,7 +53,7 @@ def analyze(
     if json:
         print_json(as_json(chosen, frame))
     elif csv:
-        put(frame.to_csv(index=False))
+        put(visible_lines(frame.to_csv(index=False)))
     else:
         print_out(*analysis_tables(chosen, frame, every=all_rows))
 

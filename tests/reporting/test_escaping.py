@@ -117,3 +117,13 @@ def test_a_progress_bar_takes_its_title_literally(monkeypatch: pytest.MonkeyPatc
     assert f"simulating {WRITTEN}[red]" in stream.getvalue()
     assert "\x1b[2J" not in stream.getvalue()
     assert "\u202e" not in stream.getvalue()
+
+
+def test_a_table_printed_as_csv_steers_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pandas
+
+    frame = pandas.DataFrame({"layer": [HOSTILE], "kernels": [3]})
+    monkeypatch.setattr("mmworkload.analyzing.analyze", lambda *_, **__: frame)
+    result = CliRunner().invoke(app, ["analyze", "A1", "result", "--csv"])
+
+    assert (result.exit_code, result.stdout) == (0, f"layer,kernels\n{WRITTEN},3\n")
