@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mmworkload.errors import FormatError, MmworkloadError, one_line
 from mmworkload.measuring.folder import MEASUREMENT, check_place, load, save_or_keep
 from mmworkload.measuring.result import Measurement
+from mmworkload.measuring.steadiness import disturbed
 from mmworkload.outputs import require_output_folder
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Combination:
     iteration_s: a training iteration, median, where it was measured.
     peak_memory_bytes: of inference.
     optimal: the batch with the highest throughput of its number type.
+    warnings: what disturbed its measurement.
     """
 
     batch: int
@@ -51,6 +53,7 @@ class Combination:
     iteration_s: float | None = None
     peak_memory_bytes: int | None = None
     optimal: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def measure_combinations(
@@ -147,6 +150,7 @@ def _row(model: Model, folder: Path, measure: Callable[[Model], Result], asked: 
         throughput_per_s=held.batch / held.eager.median_s,
         iteration_s=held.training.iteration.median_s if held.training else None,
         peak_memory_bytes=held.peak_memory_bytes["total"],
+        warnings=disturbed(held),
     )
 
 

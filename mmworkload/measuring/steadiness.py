@@ -38,3 +38,9 @@ def disturbances(eager_s: float, quartiles_s: tuple[float, float], load: tuple[f
             f"The machine was busy with other work: its load average was {average:g} for {plural(threads, 'thread')}."
             " These times vary; measure again when it is quiet."
         )
+
+
+def disturbed(measurement: Measurement) -> tuple[str, ...]:
+    """The :func:`disturbances` of one measurement."""
+    eager = measurement.eager
+    return tuple(disturbances(eager.median_s, (eager.q1_s, eager.q3_s), busy(measurement)))

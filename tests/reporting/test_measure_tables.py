@@ -8,9 +8,12 @@ from typing import Any
 
 from mmworkload.measuring import Execution, LayerTime, Measurement, Spread, StageTime
 from mmworkload.measuring.combinations import Combination
+from mmworkload.measuring.folder import Result
+from mmworkload.measuring.parts import MeasuredPart, MeasuredParts
 from mmworkload.measuring.result import FusedKernel, Training, TrainingLayer, TrainingStage
 from mmworkload.measuring.steadiness import busy, disturbances
 from mmworkload.reporting.tables import combination_tables, measure_tables, print_out
+from mmworkload.reporting.tables.parts import parts_tables
 from mmworkload.reporting.units import TIMES
 
 SAID = (
@@ -177,6 +180,22 @@ def test_training_is_told_by_phase_stage_and_layer() -> None:
     assert "98.7 % is in stages" in text
     assert "gradients 1.00 kB" in printed[printed.index("Peak memory of training") + 1]
     assert max(map(len, printed)) <= 80
+
+
+def test_of_several_measurements_each_that_was_disturbed_is_named() -> None:
+    rows = [Combination(1, "float32", "r", "measured", "", 2e-3, 500.0, None, 1000, warnings=SAID[:1])]
+    busy_one = measurement(device="cpu", provenance={"load_average": 3.5, "threads": 2})
+    parts = MeasuredParts("av", tuple(MeasuredPart(name, 1, Result(taken)) for name, taken in
+                                      (("prefill", measurement(device="cpu")), ("decode", busy_one))))  # fmt: skip
+    told = []
+    for tables in (combination_tables("av/concat", rows), parts_tables(parts)):
+        stream = io.StringIO()
+        print_out(*tables, stream=stream)
+        told.append(" ".join(stream.getvalue().split()))
+
+    assert f"Batch 1 in float32: {SAID[0]}" in told[0]
+    assert f"decode: {SAID[1]}" in told[1]
+    assert "prefill:" not in told[1]
 
 
 def test_training_without_stages_says_why() -> None:

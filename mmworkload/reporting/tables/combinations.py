@@ -33,4 +33,5 @@ def combination_tables(model: str, rows: Sequence[Combination]) -> list[Renderab
     failed = [f"Batch {row.batch} in {row.dtype}: {row.reason}" for row in rows if row.status == "failed"]
     kept = sum(row.status == "kept" for row in rows)
     notes = [f"{kept} of {len(rows)} were there already."] if kept else []
-    return [section(model, table(columns, cells), *failed, *notes)]
+    warnings = [f"Batch {row.batch} in {row.dtype}: {text}" for row in rows for text in row.warnings]
+    return [section(model, table(columns, cells), *failed, *warnings, *notes)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmworkload.measuring.steadiness import busy, disturbances
+from mmworkload.measuring.steadiness import disturbed
 from mmworkload.reporting.tables.common import fraction, top
 from mmworkload.reporting.tables.training import training_tables
 from mmworkload.reporting.terminal import Cell, Name, bar, section, table
@@ -71,8 +71,7 @@ def _ends(measurement: Measurement) -> RenderableType:
 
 def _quality(measurement: Measurement) -> list[str]:
     """What disturbed the measurement, what the instruments cost, and how much they saw."""
-    eager = measurement.eager
-    notes = list(disturbances(eager.median_s, (eager.q1_s, eager.q3_s), busy(measurement)))
+    notes = list(disturbed(measurement))
     noun = kernel_noun(measurement.device)
     if measurement.overhead:
         called = {"kernel": noun}

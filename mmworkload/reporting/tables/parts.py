@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmworkload.measuring.steadiness import disturbed
 from mmworkload.reporting.tables.common import fraction
 from mmworkload.reporting.terminal import Cell, section, table
 from mmworkload.reporting.units import si
@@ -30,4 +31,5 @@ def parts_tables(measured: MeasuredParts) -> list[RenderableType]:
         )
     rows.append(["all", "", "", si(measured.total_s, "s"), ""])
     columns = ["<part", ">runs", ">eager", ">weighted", ">share"]
-    return [section(measured.name, table(columns, rows), *measured.notes)]
+    warnings = [f"{part.name}: {text}" for part in measured.parts for text in disturbed(part.result.measurement)]
+    return [section(measured.name, table(columns, rows), *measured.notes, *warnings)]
