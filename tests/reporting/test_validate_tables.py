@@ -12,8 +12,10 @@ import pytest
 from mmworkload import arch
 from mmworkload.reporting.html import render
 from mmworkload.reporting.summary import mixtures, simulated_bound
+from mmworkload.reporting.tables.comparison import comparison_tables
 from mmworkload.reporting.tables.validate import LINES, study_tables, validate_tables
 from mmworkload.reporting.terminal import print_out
+from mmworkload.simulating.comparison import Comparison
 from mmworkload.simulating.result import Simulation
 from mmworkload.validating.calibration import NAME as CALIBRATED
 from mmworkload.validating.compare import compare
@@ -209,3 +211,13 @@ def test_goals_and_fitted_constants_are_no_part_of_a_report(case: Any, lines: An
     assert "Goals" not in page
     assert "Calibrated constants" not in page
     assert len(study.to_dict()["goals"]) == 2
+
+
+def test_several_simulators_side_by_side_say_who_answered_for_auto(case: Any, lines: Any) -> None:
+    by_auto = answered_by(case.simulation, "mapper", but="head")
+
+    printed = lines(comparison_tables(Comparison({"auto": by_auto, "roofline": case.simulation}, {})))
+
+    assert any(line.startswith("auto (mapper+roofline)") for line in printed)
+    assert any(line.startswith("roofline  ") for line in printed)
+    assert "mapper 9 is told the architecture" in words(printed)

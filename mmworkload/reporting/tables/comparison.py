@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmworkload.reporting.tables.several import by_stage, component_tables
-from mmworkload.reporting.terminal import Cell, bullets, section, table
+from mmworkload.reporting.terminal import Cell, Name, bullets, section, table
 from mmworkload.reporting.units import plural, share, si
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def comparison_tables(comparison: Comparison) -> list[RenderableType]:
 def _totals(comparison: Comparison) -> RenderableType:
     def row(name: str, item: Simulation) -> list[Cell]:
         return [
-            name,
+            Name(_answered(name, item)),
             si(item.serial_latency_s, "s"),
             si(item.critical_path_s, "s"),
             si(item.energy_j, "J"),
@@ -44,10 +44,15 @@ def _totals(comparison: Comparison) -> RenderableType:
     return table(columns, [row(name, item) for name, item in comparison.simulations.items()])
 
 
+def _answered(name: str, item: Simulation) -> str:
+    """Who was asked, and who answered the layers with MACs where that is somebody else."""
+    return name if name == item.simulator else f"{name} ({item.simulator})"
+
+
 def _caveats(comparison: Comparison) -> list[str]:
     lines = [
-        f"{name} {item.version} is told the architecture: {item.fidelity}"
-        for name, item in comparison.simulations.items()
+        f"{item.chosen} {item.version} is told the architecture: {item.fidelity}"
+        for item in comparison.simulations.values()
     ]
     lines += [
         f"{a} and {b} order the layers with MACs alike by rho = {rho:.2f}"
