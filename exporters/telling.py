@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Generic, TypeVar
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import SimulationError
+from mmworkload.exporters.naming import FileNames
 from mmworkload.exporters.timeloop.problem_file import problem_name
 from mmworkload.exporters.work_items import WorkItem, work_items
 from mmworkload.exporting import ManifestRow
@@ -54,24 +54,28 @@ class Told(Generic[T]):
 def tell(
     workload: Workload, arch: Architecture, translate: Callable[[Problem, str], T], *, vector: Family, movement: Family
 ) -> tuple[tuple[ManifestRow, ...], dict[str, Told[T]]]:
-    """The manifest's rows, and the problems that the tool can be told, by name in order of first use.
+    """The manifest's rows, and the problems that the tool can be told, by file name in order of first use.
 
     ``translate`` takes a problem and its name, and raises InexpressibleError; ``vector`` and ``movement`` are why the
     tool is not told of layers without a loop nest.
     """
     told: dict[str, Told[T]] = {}
 
-    @cache
-    def place(problem: Problem) -> tuple[str, str]:
-        """(name, "") of a problem, or ("", reason)."""
-        plain = as_asked(problem, arch.bits)
-        name = problem_name(plain)
-        if name not in told:
+    names = FileNames(workload)
+    asked: dict[Problem, tuple[str, str]] = {}
+
+    def place(problem: Problem, layer: str) -> tuple[str, str]:
+        """(file name, "") of a problem, or ("", reason)."""
+        if problem not in asked:
+            plain = as_asked(problem, arch.bits)
             try:
-                told[name] = Told(plain, translate(plain, name))
+                terms = translate(plain, problem_name(plain))
             except InexpressibleError as error:
-                return "", str(error)
-        return name, ""
+                asked[problem] = "", str(error)
+            else:
+                asked[problem] = names.name(plain, layer), ""
+                told.setdefault(asked[problem][0], Told(plain, terms))
+        return asked[problem]
 
     def without_problem(item: WorkItem) -> str:
         """Why an item is left out whatever its loop nest, or an empty string."""
@@ -83,7 +87,7 @@ def tell(
     for item in work_items(workload):
         name, excluded = "", without_problem(item)
         if item.work and not excluded:
-            name, excluded = place(item.work.problem)
+            name, excluded = place(item.work.problem, item.name)
         if name:
             told[name].layers[item.name] = None
         rows.append(item.manifest_row(f"problems/{name}.yaml", excluded))

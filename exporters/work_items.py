@@ -13,6 +13,11 @@ from mmworkload.exporting import ManifestRow
 from mmworkload.graph import Part, Workload
 from mmworkload.layer import Layer, Work
 
+_ATTENTION = (
+    {"Inputs": "Q", "Weights": "K^T", "Outputs": "scores"},
+    {"Inputs": "softmax of the scores", "Weights": "V", "Outputs": "output of the attention"},
+)
+
 
 @dataclass(frozen=True)
 class WorkItem:
@@ -33,6 +38,13 @@ class WorkItem:
         """Bytes that the layer reads and writes; on its first item, so that items add up."""
         return 0 if self.index else self.layer.bytes
 
+    @property
+    def operands(self) -> dict[str, str]:
+        """What the operands are in attention, whose two products have the same names; empty elsewhere."""
+        if self.layer.op != "attention" or len(self.layer.work) != len(_ATTENTION):
+            return {}
+        return dict(_ATTENTION[self.index])
+
     def manifest_row(self, problem_file: str, excluded: str) -> ManifestRow:
         """The row of an export's manifest; without a problem file when ``excluded`` says why."""
         problem = self.work.problem if self.work else None
@@ -49,6 +61,8 @@ class WorkItem:
             footprints={item.name: problem.footprint(item) for item in problem.operands} if problem else {},
             tensor_sizes={item.name: problem.tensor_size(item) for item in problem.operands} if problem else {},
             excluded=excluded,
+            operands=self.operands,
+            part_count=self.part.count,
         )
 
 

@@ -65,6 +65,7 @@ def export_table(
         files=tuple(sorted((file, DESCRIPTION))),
         run_command=f"python -c \"import pandas; print(pandas.{reader}('{file}'))\"",
         versions=dict(versions),
+        contents={file: "the table, a row for each loop nest of each layer", DESCRIPTION: "what its columns mean"},
     )
 
 

@@ -17,6 +17,7 @@ from mmworkload.graph import LayerGraph, Workload
 from mmworkload.plugins import plugins
 
 MANIFEST = "manifest.json"
+README = "README.md"
 ALL = "all"
 """The target that stands for every other."""
 
@@ -27,7 +28,8 @@ class ManifestRow:
 
     ``count`` is how often the layer runs the problem; ``macs`` are those of one run. ``footprints`` are the elements
     that the loops touch (padding included), ``tensor_sizes`` the elements that the tensors have, both by data space.
-    A row that the target cannot express has no ``problem_file`` and says why in ``excluded``.
+    A row that the target cannot express has no ``problem_file`` and says why in ``excluded``. ``operands`` says which
+    data space is Q, K^T, V and so on in attention; ``part_count`` is how often the layer's part of the workload runs.
     """
 
     layer: str
@@ -42,6 +44,8 @@ class ManifestRow:
     footprints: dict[str, int] = field(default_factory=dict)
     tensor_sizes: dict[str, int] = field(default_factory=dict)
     excluded: str = ""
+    operands: dict[str, str] = field(default_factory=dict)
+    part_count: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Export:
     """What an exporter wrote: rows for every layer, the files, and the command that runs them.
 
     ``fidelity`` says how faithfully the target could be told the architecture; empty where it is told none.
+    ``contents`` (what each file is, by name or pattern) and ``notes`` (paragraphs) are for the folder's README.
     """
 
     target: str
@@ -59,6 +64,8 @@ class Export:
     run_command: str
     versions: dict[str, str]
     fidelity: str = ""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Export of {self.model!r} on {self.arch!r} for {self.target}: {len(self.rows):,} rows>"
@@ -157,7 +164,8 @@ def write_export(
         result = exporter.export(Workload.of(source), arch, directory, versions)
         write_atomic(directory / MANIFEST, json.dumps(result.to_dict(), indent=1) + "\n")
         write_atomic(directory / "manifest.csv", _csv(result.rows))
-    return replace(result, files=(*result.files, MANIFEST, "manifest.csv"))
+        write_atomic(directory / README, _readme(result, exporter.description))
+    return replace(result, files=(*result.files, MANIFEST, "manifest.csv", README))
 
 
 def write_all(
@@ -183,6 +191,26 @@ def write_all(
         result = Exports(workload.name, arch.label, written, refused)
         write_atomic(directory / MANIFEST, json.dumps(result.to_dict(), indent=1) + "\n")
     return result
+
+
+_EVERYWHERE = {
+    "manifest.json, manifest.csv": "every layer: its problem, MACs, bytes, sizes, or why it is left out",
+}
+
+
+def _readme(export: Export, description: str) -> str:
+    """What is what in an exported folder, and how to run it."""
+    told = f" It is told the architecture {export.fidelity}." if export.fidelity else ""
+    lines = [
+        f"# {' '.join(export.model.split())} on {export.arch} for {export.target}",
+        f"{description[0].upper()}{description[1:]}.{told}",
+        "## Files",
+        "\n".join(f"- `{name}`: {what}" for name, what in {**export.contents, **_EVERYWHERE}.items()),
+        "## Running it",
+        f"```\n{export.run_command}\n```",
+        *export.notes,
+    ]
+    return "\n\n".join(lines) + "\n"
 
 
 def _csv(rows: Sequence[ManifestRow]) -> str:

@@ -53,6 +53,7 @@ __all__ = [
     "measure_result",
     "simulate",
     "simulate_all",
+    "simulate_from",
     "trace",
     "validate",
     "validate_all",
@@ -267,6 +268,28 @@ def simulate(
         progress=progress,
     )
     return sampled.told(result) if sampled else result
+
+
+def simulate_from(folder: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Simulation:
+    """The simulation whose answers ``run.py`` left in a folder of :func:`export`. Nothing is traced.
+
+    What has no result there, or a wrong one, is answered by the roofline, and its rows say so. Raises MmworkloadError
+    for a folder that is no such export, of a target whose results cannot be read, or without any result.
+    """
+    from mmworkload.files import read_json
+    from mmworkload.plugins import plugins
+    from mmworkload.simulating import engine
+
+    place = Path(folder)
+    manifest = read_json(place / MANIFEST)
+    target = manifest.get("target") if isinstance(manifest, dict) else None
+    readers = plugins("mmworkload.exporters", "RESULTS")
+    if target not in readers:
+        raise MmworkloadError(
+            f"{place} is an export for {target}; results of {', '.join(sorted(readers))} can be read back"
+        )
+    workload, spec, simulator = readers[target](place)
+    return engine.simulate(workload, spec, simulator, cache=False, progress=progress)
 
 
 def simulate_all(

@@ -110,6 +110,15 @@ class AccelForgeExporter:
             run_command="python run.py",
             versions=dict(versions),
             fidelity=str(faithful),
+            contents={
+                "arch.yaml": "the architecture with its own energies",
+                "cascade.yaml": "all multiply-accumulates of the network as one cascade of Einsums",
+                "edges.csv": "which layers are linked in the cascade, and why the others are not",
+                "problems/": "one Einsum for each unique problem, numbered in the order of the network",
+                "expected.json": "what a right answer reports",
+                "run.py": "runs the problems, or the cascade, and checks the answers",
+                "NOTES.md": "which release, and the licences of what it needs",
+            },
         )
 
 

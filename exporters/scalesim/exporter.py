@@ -121,6 +121,14 @@ class ScaleSimExporter:
             run_command=f"python {SCRIPT}",
             versions=dict(versions),
             fidelity=str(in_words(fidelity(arch), workload, arch)),
+            contents={
+                "scale.cfg, layout.csv": "the array, its buffers and dataflow",
+                "conv.csv, gemm.csv": "a row for each unique problem, as a convolution or as a matrix product",
+                "expected.csv": "cycles and buffer reads of each row by the closed form",
+                "layers.csv": "every layer: its row, how often it runs, and the cycles of all runs",
+                "run.py": "runs the rows and compares them with expected.csv",
+            },
+            notes=("It needs SCALE-Sim alone: `pip install scalesim==3.0.0 'numpy<2.4'`.",),
         )
 
 

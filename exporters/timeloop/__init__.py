@@ -6,10 +6,12 @@ Our dimension letters are Timeloop's (see :mod:`.terms`); a problem always has t
 from mmworkload.exporters.timeloop.accelergy import ENERGY_ESTIMATOR
 from mmworkload.exporters.timeloop.exporter import TimeloopExporter
 from mmworkload.exporters.timeloop.native import as_architecture
+from mmworkload.exporters.timeloop.results import open_results
 from mmworkload.exporters.timeloop.simulator import TimeloopSimulator
 
 EXPORTER = TimeloopExporter()
 SIMULATOR = TimeloopSimulator()
 NATIVE = as_architecture
+RESULTS = open_results
 
-__all__ = ["ENERGY_ESTIMATOR", "EXPORTER", "NATIVE", "SIMULATOR"]
+__all__ = ["ENERGY_ESTIMATOR", "EXPORTER", "NATIVE", "RESULTS", "SIMULATOR"]

@@ -20,13 +20,16 @@ from pathlib import Path
 
 from mmworkload.arch import Architecture
 from mmworkload.errors import ArchitectureError
+from mmworkload.exporters.naming import FileNames
 from mmworkload.exporters.provenance import provenance
 from mmworkload.exporters.timeloop import bare, run
 from mmworkload.exporters.timeloop.architecture import arch_text, fidelity
 from mmworkload.exporters.timeloop.energy_tables import area_text, energy_text
 from mmworkload.exporters.timeloop.native import NativeArchitecture, read_native
 from mmworkload.exporters.timeloop.padding import difference, pad
-from mmworkload.exporters.timeloop.problem_file import describe, problem_name, problem_text, refusal
+from mmworkload.exporters.timeloop.problem_file import describe, problem_text, refusal
+from mmworkload.exporters.timeloop.results import SOURCE, source_text
+from mmworkload.exporters.timeloop.runners import REPOSITORY
 from mmworkload.exporters.timeloop.settings import components_text, mapper_text, variables_text
 from mmworkload.exporters.timeloop.spatial import constraints_text
 from mmworkload.exporters.timeloop.yaml_text import comment
@@ -39,6 +42,28 @@ from mmworkload.problem import Problem
 from mmworkload.simulating.estimate import Fidelity
 
 _RUN_COMMAND = "python run.py"
+_CONTENTS_NATIVE = {
+    "problems/": "one problem for each different loop nest, numbered in the order of the network",
+    "native/": "the architecture's own files as they were given",
+    "expected.json": "what a right answer reports: multiply-accumulates and footprints",
+    SOURCE: "the layer graph and the architecture",
+    "run.py": "runs the problems, checks the answers, adds them up, and writes outputs/",
+}
+_CONTENTS = {
+    "arch.yaml, components.yaml, variables.yaml, mapper.yaml": "the architecture and the search, for all problems",
+    "ert.yaml, art.yaml": "the architecture's own energies (pJ) and areas (um^2)",
+    **{name: what for name, what in _CONTENTS_NATIVE.items() if name != "native/"},
+    "constraints/": "how each problem fills the array; delete a file to leave that to the search",
+    "v0.3/": "architecture and constraints once more in Timeloop's older form 0.3, which `timeloop-mapper` reads by"
+    " itself, without the Python front end (`python run.py --binary`); the problems are the same",
+}
+_NOTES = (
+    "It needs `timeloop-mapper` and `pytimeloop`, which are not on PyPI. The official container has both; in this"
+    f' folder:\n\n```\ndocker run --rm -v "$PWD":/job -w /job {REPOSITORY}:latest-amd64 python3 run.py\n```',
+    "`run.py` writes `outputs/layers.csv` and `outputs/stages.csv` and prints the sums over stages and the network."
+    " These are of the multiply-accumulates alone. `mmworkload simulate --from .` reads the answers back and adds all"
+    " other layers.",
+)
 
 
 class TimeloopExporter:
@@ -58,14 +83,15 @@ class TimeloopExporter:
         if told.level == "refused":
             raise ArchitectureError(f"{arch.name}: {'; '.join(told.lost)}")
         head = comment(provenance(workload, arch, versions, "Timeloop v0.4"))
+        names = FileNames(workload)
         users = _users(workload)
         files = _native_files(native) if native else _shared_files(arch)
         expected = {}
-        for problem, layers in users.values():
+        for problem, layers, operands in users.values():
             if refusal(problem):
                 continue
-            name = problem_name(problem)
-            about = describe(problem, layers)
+            name = names.name(problem, layers[0])
+            about = describe(problem, layers) + comment(operands)
             files[f"problems/{name}.yaml"] = about + problem_text(problem)
             if not native:
                 files[f"constraints/{name}.yaml"] = (
@@ -76,20 +102,23 @@ class TimeloopExporter:
             expected[name] = {"macs": problem.macs, "footprints": footprints}
         for name, text in files.items():
             write_atomic(directory / name, text if name.startswith("native/") else head + text)
+        write_atomic(directory / SOURCE, source_text(workload, arch))
         write_atomic(directory / "expected.json", json.dumps(expected, indent=1, sort_keys=True) + "\n")
         script = Path(run.__file__).read_text(encoding="utf-8")
         shebang, _, body = script.partition("\n")
         write_atomic(directory / "run.py", f"{shebang}\n{head}{body}")
-        rows = tuple(_row(item) for item in work_items(workload))
+        rows = tuple(_row(item, names) for item in work_items(workload))
         return Export(
             target=self.name,
             model=workload.name,
             arch=arch.name,
             rows=rows,
-            files=tuple(sorted([*files, "expected.json", "run.py"])),
+            files=tuple(sorted([*files, "expected.json", SOURCE, "run.py"])),
             run_command=_RUN_COMMAND,
             versions=dict(versions),
             fidelity=str(in_words(told, workload, arch)),
+            contents=_CONTENTS_NATIVE if native else _CONTENTS,
+            notes=_NOTES if not native else _NOTES[:1],
         )
 
 
@@ -148,20 +177,24 @@ def _native_files(native: NativeArchitecture) -> dict[str, str]:
     return files if "mapper" in native.sections else {**files, "mapper.yaml": mapper_text("normal")}
 
 
-def _users(workload: Workload) -> dict[str, tuple[Problem, list[str]]]:
-    """Key to the problem and the layers that run it, in order of first use. Layers of the host are left out."""
-    users: dict[str, tuple[Problem, list[str]]] = {}
+def _users(workload: Workload) -> dict[str, tuple[Problem, list[str], list[str]]]:
+    """Key to the problem, the layers that run it, and what its operands are in attention, in order of first use. Layers
+    of the host are left out."""
+    users: dict[str, tuple[Problem, list[str], list[str]]] = {}
     for item in work_items(workload):
         if item.work is not None and item.layer.placement == "device":
-            layers = users.setdefault(item.work.problem.key, (item.work.problem, []))[1]
+            _, layers, operands = users.setdefault(item.work.problem.key, (item.work.problem, [], []))
             if item.name not in layers:
                 layers.append(item.name)
+            said = f"in attention: {', '.join(f'{name} is {what}' for name, what in item.operands.items())}"
+            if item.operands and said not in operands:
+                operands.append(said)
     return users
 
 
-def _row(item: WorkItem) -> ManifestRow:
+def _row(item: WorkItem, names: FileNames) -> ManifestRow:
     if item.work is None:
         rest = "work of a vector unit" if item.layer.vector_ops else "only moves data"
         return item.manifest_row("", f"no multiply-accumulates: {rest}")
     reason = "runs on the host" if item.layer.placement == "host" else refusal(item.work.problem)
-    return item.manifest_row(f"problems/{problem_name(item.work.problem)}.yaml", reason)
+    return item.manifest_row("" if reason else f"problems/{names.name(item.work.problem, item.name)}.yaml", reason)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -25,6 +26,8 @@ from pathlib import Path
 SHARED = ("arch.yaml", "components.yaml", "variables.yaml", "mapper.yaml")
 TABLES = ("ert.yaml", "art.yaml")
 BINARY_SHARED = ("v0.3/arch.yaml", "mapper.yaml", *TABLES)
+IMAGE = "timeloopaccelergy/timeloop-accelergy-pytorch:latest-amd64"
+SUMS = ("layers", "without_result", "cycles", "energy_uj")
 COLUMNS = ("problem", "status", "cycles", "energy_uj", "utilization_percent", "seconds")
 
 
@@ -77,7 +80,7 @@ def check(output: Path, expected: dict) -> dict[str, str]:
     if computes != expected["macs"]:
         raise ValueError(f"counted {computes} multiply-accumulates instead of {expected['macs']}")
     first = (output / "timeloop-mapper.map.txt").read_text().split("\n", 1)[0]
-    footprints = {name: int(size) for name, size in re.findall(r"(\w+):(\d+) \(", first)}
+    footprints = {name: int(size) for name, size in re.findall(r"\b(\w+):(\d+) \(", first)}
     if footprints != expected["footprints"]:
         raise ValueError(f"footprints are {footprints} instead of {expected['footprints']}")
     if set(re.findall(r"energy source\s*: (\S+)", stats)) - {"ERT"}:
@@ -127,6 +130,51 @@ def command_for(folder: Path, name: str, output: Path, energies: str) -> list[st
     return ["timeloop-mapper", *inputs] if binary else [sys.executable, __file__, "--child", str(output), *inputs]
 
 
+def missing(energies: str) -> str:
+    """What is needed and not there; empty when all is."""
+    if not shutil.which("timeloop-mapper"):
+        return "timeloop-mapper"
+    return "" if energies == "binary" or importlib.util.find_spec("pytimeloop") else "pytimeloop"
+
+
+def add_up(folder: Path, answers: dict[str, dict[str, str]]) -> None:
+    """Sums over layers, stages and the network, of all runs: two files in ``outputs``, and a table."""
+    layers: dict[tuple[str, str], dict[str, float]] = {}
+    for row in json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["layers"]:
+        if row["problem_file"]:
+            total = layers.setdefault((row["layer"], row["stage"]), dict.fromkeys(SUMS, 0))
+            total["layers"] = 1
+            answer = answers.get(Path(row["problem_file"]).stem)
+            if answer is None:
+                total["without_result"] = 1
+                continue
+            times = row["count"] * row["part_count"]
+            total["cycles"] += int(answer["cycles"]) * times
+            total["energy_uj"] += float(answer["energy_uj"]) * times
+    stages: dict[str, dict[str, float]] = {}
+    for (_, stage), total in layers.items():
+        for whole in (stages.setdefault(stage, dict.fromkeys(SUMS, 0)), stages.setdefault("", dict.fromkeys(SUMS, 0))):
+            for column in SUMS:
+                whole[column] += total[column]
+    # The network last.
+    stages["network"] = stages.pop("", dict.fromkeys(SUMS, 0))
+    tables = {
+        "layers.csv": [("layer", "stage", *SUMS[1:])]
+        + [(*place, *(f"{total[column]:.10g}" for column in SUMS[1:])) for place, total in layers.items()],
+        "stages.csv": [("stage", *SUMS)]
+        + [(stage, *(f"{total[column]:.10g}" for column in SUMS)) for stage, total in stages.items()],
+    }
+    for name, lines in tables.items():
+        with open(folder / "outputs" / name, "w", newline="", encoding="utf-8") as stream:  # noqa: PTH123
+            csv.writer(stream).writerows(lines)
+    widths = [max(len(line[column]) for line in tables["stages.csv"]) for column in range(1 + len(SUMS))]
+    print()
+    for line in tables["stages.csv"]:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())  # noqa: B905 (Python 3.8)
+    if stages["network"]["without_result"]:
+        print("Layers without a result are not in the sums.")
+
+
 def run_all(folder: Path, names: list[str], limit_s: float, energies: str) -> int:
     """Runs the problems called ``names`` (all when empty), writes ``outputs/results.csv``; 0 when all succeeded."""
     expected = json.loads((folder / "expected.json").read_text())
@@ -140,6 +188,14 @@ def run_all(folder: Path, names: list[str], limit_s: float, energies: str) -> in
         return 2
     if (energies == "accelergy" or native) and " " in str(folder):
         print("Accelergy cannot run in a path with spaces; move this folder", file=sys.stderr)
+        return 2
+    lacking = missing(energies)
+    if lacking:
+        print(
+            f"{lacking} is not installed, and not on PyPI; the official container has it: docker run --rm"
+            f' -v "{folder}":/job -w /job {IMAGE} python3 run.py',
+            file=sys.stderr,
+        )
         return 2
     rows = []
     for name in names or sorted(expected):
@@ -157,6 +213,7 @@ def run_all(folder: Path, names: list[str], limit_s: float, energies: str) -> in
         writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
+    add_up(folder, {row["problem"]: row for row in rows if row["status"] == "ok"})
     return int(any(row["status"] != "ok" for row in rows))
 
 

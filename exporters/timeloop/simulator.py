@@ -126,7 +126,7 @@ class TimeloopSimulator:
         output = directory / "output"
         output.mkdir()
         runners.of_job(job.options).call(runners.MAP, directory, list(job.files), job.limit_s)
-        return _estimate(job, output)
+        return estimate(job, output)
 
 
 def _job(
@@ -178,7 +178,8 @@ def _native_job(
     return mapped, files, {"elements": native.elements, "clock_mhz": native.clock_mhz, "compute": native.compute}
 
 
-def _estimate(job: Job, output: Path) -> Estimate:
+def estimate(job: Job, output: Path) -> Estimate:
+    """The answer to ``job`` in the folder ``output``. SimulationError when it is missing or cannot be right."""
     expected = json.loads(job.options["expected"])
     text = _read(output / "timeloop-mapper.stats.txt")
     if not text.strip():

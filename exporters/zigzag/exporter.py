@@ -97,6 +97,14 @@ class ZigZagExporter:
             run_command="python run.py",
             versions=dict(versions),
             fidelity=str(fidelity(arch)),
+            contents={
+                "accelerator.yaml": "the architecture with its own energies",
+                "problems/": "a workload of one layer for each unique problem, numbered in the order of the network",
+                "mapping.yaml, mapping-2.yaml ...": "how each problem fills the array; further choices",
+                "expected.json": "what a right answer reports",
+                "run.py, runner/": "runs the problems and writes outputs/",
+            },
+            notes=(f"It needs ZigZag alone: `pip install zigzag-dse=={VERSION} six`.",),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,19 +22,27 @@ from mmworkload.cli.options import (
     simulator_options,
     split_archs,
 )
+from mmworkload.errors import MmworkloadError
 from mmworkload.models.names import Options
 from mmworkload.options import SimulateOptions
 from mmworkload.printing import tell
+
+if TYPE_CHECKING:
+    from mmworkload.simulating.several import Simulations
 
 
 @command
 @model_options
 @simulator_options
 def simulate(
-    model: Model,
-    arch: Archs,
     how: Options,
     running: SimulateOptions,
+    model: Model = "",
+    arch: Archs = [],  # noqa: B006 (typer copies it)
+    results: Annotated[
+        Path | None,
+        typer.Option("--from", help="folder of mmworkload export timeloop whose run.py was run, in place of MODEL"),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="report to write: .html, .json, .csv or .parquet by its suffix"),
@@ -48,12 +56,17 @@ def simulate(
     """Cycles, latency and energy of every layer; several accelerators and several simulators side by side."""
     from mmworkload import verbs
     from mmworkload.cli.progress import bar
-    from mmworkload.outputs import keep, require_output_file
-    from mmworkload.reporting.simulation_file import SUFFIXES, write
+    from mmworkload.outputs import require_output_file
+    from mmworkload.reporting.simulation_file import SUFFIXES
     from mmworkload.simulating.choice import require_known
 
     if output is not None:
         require_output_file(output, SUFFIXES)
+    if results is not None:
+        _from_folder(results, model, arch, output, all_layers=all_layers, json=json)
+        return
+    if not model or not arch:
+        raise MmworkloadError("give a MODEL and --arch ARCH, or --from FOLDER with the results of an export")
     simulators = simulator.split(",")
     for name in simulators:
         require_known(name)
@@ -68,6 +81,25 @@ def simulate(
             **running,
             **how,
         )
+    _told(found, output, all_layers=all_layers, json=json)
+
+
+def _from_folder(
+    folder: Path, model: str, arch: list[str], output: Path | None, *, all_layers: bool, json: bool
+) -> None:
+    from mmworkload import verbs
+    from mmworkload.simulating.several import Asked, Simulations
+
+    if model or arch:
+        raise MmworkloadError("--from FOLDER has its own model and architecture; leave MODEL and --arch out")
+    found = verbs.simulate_from(folder)
+    _told(Simulations((Asked(found.arch, found.chosen, found),)), output, all_layers=all_layers, json=json)
+
+
+def _told(found: Simulations, output: Path | None, *, all_layers: bool, json: bool) -> None:
+    from mmworkload.outputs import keep
+    from mmworkload.reporting.simulation_file import write
+
     if output is not None:
         keep(output, partial(write, found))
     if json:

@@ -53,11 +53,14 @@ def require_known(name: str) -> None:
         raise UnknownNameError("simulator", name, [*known, "auto"])
 
 
-def choices(name: str, archs: Sequence[Architecture], options: Options | None = None) -> tuple[Choice, ...]:
-    """The simulator called ``name``; for ``auto`` all of :data:`AUTO` that can run and be told each of ``archs``.
+def choices(name: str | Simulator, archs: Sequence[Architecture], options: Options | None = None) -> tuple[Choice, ...]:
+    """The simulator called ``name``, or given as it is; for ``auto`` all of :data:`AUTO` that can run and be told each
+    of ``archs``.
 
     Raises UnknownNameError, or UnavailableError when the one asked for cannot run here or refuses an architecture.
     """
+    if not isinstance(name, str):
+        return (Choice(name, name.version(), name.fidelity(archs[0]), ""),)
     require_known(name)
     known = simulators()
     found: list[Choice] = []

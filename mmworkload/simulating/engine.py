@@ -23,7 +23,7 @@ from mmworkload.simulating.answering import Answers, Progress, Questions, Unansw
 from mmworkload.simulating.cache import Cache
 from mmworkload.simulating.choice import Choice, choices
 from mmworkload.simulating.concurrency import concurrency, runs_of
-from mmworkload.simulating.estimate import ARRAY_OPERATIONS, Options, as_asked
+from mmworkload.simulating.estimate import ARRAY_OPERATIONS, Options, Simulator, as_asked
 from mmworkload.simulating.footprint import Fit, fits, memory_need
 from mmworkload.simulating.result import LayerResult, Simulation
 from mmworkload.simulating.rollup import OnChip, critical_path_s, on_chip, unit_of
@@ -37,7 +37,7 @@ DTYPE_BITS = {"float64": 64, "float32": 32, "tf32": 32, "float16": 16, "bfloat16
 def simulate(
     source: LayerGraph | Workload,
     arch: Architecture | System,
-    simulator: str = "auto",
+    simulator: str | Simulator = "auto",
     *,
     dtype: str | None = None,
     workers: int | None = None,
@@ -51,7 +51,7 @@ def simulate(
 
     Parameters
     ----------
-    simulator: a name of :func:`mmworkload.simulating.choice.simulators`, or ``auto``: the first of
+    simulator: one, or a name of :func:`mmworkload.simulating.choice.simulators`, or ``auto``: the first of
         :data:`mmworkload.simulating.choice.AUTO` that answers every loop nest that the array runs, on every
         architecture; one that has no answer to one of them is passed over as a whole.
     dtype: one of :data:`DTYPE_BITS`; default is the architecture's native precision.

@@ -120,7 +120,7 @@ def test_a_second_export_has_the_same_bytes(folder: Path, arch: Architecture) ->
 
     assert contents(folder) == first
     assert sorted(first) == [
-        *("conv.csv", "expected.csv", "gemm.csv", "layers.csv", "layout.csv"),
+        *("README.md", "conv.csv", "expected.csv", "gemm.csv", "layers.csv", "layout.csv"),
         *("manifest.csv", "manifest.json", "run.py", "scale.cfg"),
     ]
 

@@ -203,7 +203,7 @@ def test_a_second_export_has_the_same_bytes(target: str, tmp_path: Path, arch: A
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("first", "second")
     )
     assert first == second
-    assert sorted(first) == sorted(["columns.csv", "manifest.csv", MANIFEST, FILES[target]])
+    assert sorted(first) == sorted(["README.md", "columns.csv", "manifest.csv", MANIFEST, FILES[target]])
 
 
 def test_every_column_is_explained(target: str, tmp_path: Path, arch: Architecture) -> None:

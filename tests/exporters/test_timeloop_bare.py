@@ -126,7 +126,7 @@ def test_an_export_runs_without_the_front_end(tmp_path: Path, monkeypatch: pytes
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split()[1:3] == ["ok", "32768"]
-    name = f"gemm_{problem.key}.yaml"
+    name = f"001_fc_{problem.key[:8]}.yaml"
     assert {"v0.3/arch.yaml", f"v0.3/constraints/{name}"} <= set(export.files)
     used = (tmp_path / "calls").read_text().split()
     assert used == ["binary", "arch.yaml", "mapper.yaml", "ert.yaml", "art.yaml", name, name]

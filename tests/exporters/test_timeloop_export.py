@@ -369,7 +369,7 @@ def test_a_second_export_has_the_same_bytes(folder: Path, arch: Architecture) ->
     write_export("timeloop", graph(), arch, folder, VERSIONS)
 
     assert contents(folder) == first
-    assert len(first) == 9 + 3 * 4 + 2
+    assert len(first) == 9 + 3 * 4 + 2 + 2  # README and workload
 
 
 def test_every_layer_has_a_row_that_leads_to_its_problem_or_says_why_not(folder: Path) -> None:
@@ -378,7 +378,7 @@ def test_every_layer_has_a_row_that_leads_to_its_problem_or_says_why_not(folder:
     rows = [
         (
             row["layer"],
-            row["problem_file"].partition("_")[0],
+            row["problem_file"].rpartition("_")[0],
             row["count"],
             row["sequential"],
             row["macs"],
@@ -388,12 +388,12 @@ def test_every_layer_has_a_row_that_leads_to_its_problem_or_says_why_not(folder:
     ]
 
     assert rows == [
-        ("stem", "problems/conv2d", 1, False, 118013952, 110),
-        ("stem2", "problems/conv2d", 1, False, 118013952, 110),
+        ("stem", "problems/001_stem", 1, False, 118013952, 110),
+        ("stem2", "problems/001_stem", 1, False, 118013952, 110),
         ("pool", "", 1, False, 0, 110),
-        ("rnn", "problems/gemm", 1, False, 16 * 256 * 64, 110),
-        ("rnn", "problems/gemm", 16, True, 256 * 64, 0),
-        ("attention", "problems/batched", 1, False, 29805312, 110),
+        ("rnn", "problems/002_rnn", 1, False, 16 * 256 * 64, 110),
+        ("rnn", "problems/003_rnn", 16, True, 256 * 64, 0),
+        ("attention", "problems/004_attention", 1, False, 29805312, 110),
         ("odd", "", 1, False, 32, 110),
         ("spectrum", "", 1, False, 6000, 110),
         ("view", "", 1, False, 0, 110),
@@ -434,13 +434,13 @@ def test_every_file_says_where_it_comes_from(folder: Path) -> None:
                 "# Written by mmworkload 0.1.0, torch 2.15.0 for Timeloop v0.4",
                 "# model: toy, variant small, batch 1, float32, on eyeriss_like",
             ], name
-    conv = next((folder / "problems").glob("conv2d_*")).read_text()
+    conv = next((folder / "problems").glob("001_*")).read_text()
     assert "# layers (2): stem, stem2\n" in conv
     assert "# Inputs: 150528 elements; Timeloop's index range, padding included: 157323\n" in conv
 
 
 def test_an_export_is_never_padded_and_says_where_that_costs(folder: Path) -> None:
-    (problem,) = (folder / "problems").glob("batched_gemm_*")
+    (problem,) = (folder / "problems").glob("004_attention_*")
     constraints = (folder / "constraints" / problem.name).read_text()
 
     assert load(problem.read_text())["problem"]["instance"]["M"] == 197
@@ -452,7 +452,7 @@ def test_a_layer_name_with_a_line_break_stays_inside_the_comment(tmp_path: Path,
     export = write_export("timeloop", source, arch, tmp_path / "out", VERSIONS)
 
     assert all(load((tmp_path / "out" / name).read_text()) for name in export.files if name.endswith(".yaml"))
-    assert understood(next((tmp_path / "out" / "problems").glob("conv2d_*")).read_text())[0] == 118013952
+    assert understood(next((tmp_path / "out" / "problems").glob("001_*")).read_text())[0] == 118013952
 
 
 def test_parts_of_a_workload_share_problem_files_and_keep_their_layers_apart(
@@ -464,7 +464,7 @@ def test_parts_of_a_workload_share_problem_files_and_keep_their_layers_apart(
 
     assert export.problem_files == 4
     assert len({row.layer for row in export.rows}) == 16
-    conv = next((tmp_path / "problems").glob("conv2d_*")).read_text()
+    conv = next((tmp_path / "problems").glob("001_*")).read_text()
     assert "# layers (4): prefill: stem, prefill: stem2, decode: stem, decode: stem2\n" in conv
     assert "# model: toy (decode, 16 times), variant small, batch 1, float32, on eyeriss_like\n" in conv
 
@@ -474,7 +474,7 @@ def test_long_lists_of_layers_are_cut(tmp_path: Path, arch: Architecture) -> Non
 
     EXPORTER.export(workload, arch, tmp_path, VERSIONS)
 
-    conv = next((tmp_path / "problems").glob("conv2d_*")).read_text()
+    conv = next((tmp_path / "problems").glob("001_*")).read_text()
     assert "# layers (18): part0: stem, part0: stem2, part1: stem, part1: stem2 and 14 more\n" in conv
 
 

@@ -513,9 +513,9 @@ def test_an_export_has_the_folder_as_it_is_and_runs(folder: Path, tools: Path, t
         [sys.executable, "run.py", "--binary"], cwd=tmp_path / "out", capture_output=True, text=True, check=False
     )
 
-    assert [name for name in export.files if not name.startswith("manifest")] == [
+    assert [name for name in export.files if not name.startswith(("manifest", "README"))] == [
         *("expected.json", "mapper.yaml", "native/arch.yaml", "native/components_mac.yaml", "native/variables.yaml"),
-        *(f"problems/conv2d_{CONV.key}.yaml", "run.py"),
+        *(f"problems/001_conv_{CONV.key[:8]}.yaml", "run.py", "workload.json"),
     ]
     assert (tmp_path / "out" / "native" / "arch.yaml").read_bytes() == (folder / "arch.yaml").read_bytes()
     assert (done.returncode, done.stdout.split()[1:3]) == (0, ["ok", "112896"])
@@ -526,7 +526,7 @@ def test_an_export_has_the_folder_as_it_is_and_runs(folder: Path, tools: Path, t
         "arch.yaml",
         "components_mac.yaml",
         "variables.yaml",
-        f"conv2d_{CONV.key}.yaml",
+        f"001_conv_{CONV.key[:8]}.yaml",
     ]
     assert (alone.returncode, alone.stderr) == (2, "timeloop-mapper alone cannot read this architecture\n")
 
