@@ -24,7 +24,6 @@ from mmworkload.simulating.estimate import (
     Job,
     NotRecordedError,
     Options,
-    Simulator,
     as_asked,
 )
 
@@ -89,7 +88,7 @@ class FolderResults:
         return estimate(job, self.folder / _OUTPUTS / job.options["stem"])
 
 
-def open_results(folder: Path) -> tuple[Workload, Architecture, Simulator]:
+def open_results(folder: Path) -> tuple[Workload, Architecture, FolderResults]:
     """What an exported folder is of, and who answers for it.
 
     Raises FormatError when it is no export or another version's, and MmworkloadError when nothing in it was run, or its
