@@ -31,7 +31,7 @@ def comparison_tables(comparison: Comparison) -> list[RenderableType]:
 def _totals(comparison: Comparison) -> RenderableType:
     def row(name: str, item: Simulation) -> list[Cell]:
         return [
-            Name(_answered(name, item)),
+            name if name == item.chosen else f"{name} ({item.chosen})",
             si(item.serial_latency_s, "s"),
             si(item.critical_path_s, "s"),
             si(item.energy_j, "J"),
@@ -42,11 +42,6 @@ def _totals(comparison: Comparison) -> RenderableType:
 
     columns = ["<simulator", ">latency", ">in parallel", ">energy", ">array", ">DRAM", ">not its own"]
     return table(columns, [row(name, item) for name, item in comparison.simulations.items()])
-
-
-def _answered(name: str, item: Simulation) -> str:
-    """Who was asked, and who answered the layers with MACs where that is somebody else."""
-    return name if name == item.simulator else f"{name} ({item.simulator})"
 
 
 def _caveats(comparison: Comparison) -> list[str]:
