@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmworkload.reporting.tables.several import by_stage, component_tables
-from mmworkload.reporting.terminal import Cell, Name, bullets, section, table
+from mmworkload.reporting.terminal import Cell, bullets, section, table
 from mmworkload.reporting.units import plural, share, si
 
 if TYPE_CHECKING:
