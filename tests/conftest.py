@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+
+# A shell ignores SIGINT for what it starts in the background, nohup SIGHUP, and children inherit that. A signal that is
+# handled here instead is not ignored there.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda number, frame: None)
 
 # Image blocks end at an activation that is written in place; audio can be left after steps alone.
 NETWORK = """
