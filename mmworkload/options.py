@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, TypedDict
+from functools import wraps
+from inspect import signature
+from typing import TYPE_CHECKING, ParamSpec, TypedDict, TypeVar
 
 from mmworkload.models.names import Options
 
 if TYPE_CHECKING:
     from mmworkload.tracing import Traced
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Progress = Callable[[int, int], None]
 """Called with what is done and the total."""
@@ -41,3 +47,26 @@ class MeasureOptions(Options, total=False):
     counters: bool
     traced: Traced | None
     progress: Progress | None
+
+
+def takes(options: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorates a verb whose further keywords are those of the typed dictionary ``options``: any other is a TypeError
+    before anything runs, with the nearest names, as a function without such keywords gives it.
+
+    A typed dictionary alone is checked by type checkers only, and a misspelt name would be dropped in silence.
+    """
+
+    def checked(verb: Callable[P, R]) -> Callable[P, R]:
+        known = {*signature(verb).parameters, *options.__annotations__}
+
+        @wraps(verb)
+        def call(*args: P.args, **named: P.kwargs) -> R:
+            for name in named.keys() - known:
+                near = difflib.get_close_matches(name, sorted(known), n=3)
+                advice = f". Did you mean {' or '.join(near)}?" if near else ""
+                raise TypeError(f"{verb.__name__}() got an unexpected keyword argument '{name}'{advice}")
+            return verb(*args, **named)
+
+        return call
+
+    return checked

@@ -17,7 +17,7 @@ from mmworkload.errors import ArchitectureError, MmworkloadError, SimulationErro
 from mmworkload.exporting import MANIFEST, Export, Exports, exporter_for, write_all, write_export
 from mmworkload.graph import LayerGraph, Workload
 from mmworkload.models.names import Options
-from mmworkload.options import MeasureOptions, SimulateOptions
+from mmworkload.options import MeasureOptions, SimulateOptions, takes
 from mmworkload.outputs import require_output_folder
 from mmworkload.sources import (
     Arch,
@@ -60,6 +60,7 @@ __all__ = [
 ]
 
 
+@takes(Options)
 def trace(model: Source, *, only: Iterable[str] = (), strict: bool = False, **how: Unpack[Options]) -> LayerGraph:
     """The layer graph of a model; a saved graph or a graph is taken as it is.
 
@@ -91,6 +92,7 @@ def trace(model: Source, *, only: Iterable[str] = (), strict: bool = False, **ho
     return load_graph(model, how, only=only, strict=strict)
 
 
+@takes(Options)
 def export(
     target: str,
     source: Source,
@@ -137,6 +139,7 @@ def export(
     return write_export(target, workload, spec, output, workload.parts[0].graph.versions)
 
 
+@takes(Options)
 def export_all(
     source: Source,
     arch: Arch,
@@ -189,6 +192,7 @@ def _export_arch(arch: Arch, how: Options) -> tuple[Architecture, Options]:
     return spec, own
 
 
+@takes(Options)
 def simulate(
     source: Source,
     arch: Arch,
@@ -273,8 +277,21 @@ def simulate(
 def simulate_from(folder: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Simulation:
     """The simulation whose answers ``run.py`` left in a folder of :func:`export`. Nothing is traced.
 
-    What has no result there, or a wrong one, is answered by the roofline, and its rows say so. Raises MmworkloadError
-    for a folder that is no such export, of a target whose results cannot be read, or without any result.
+    What has no result there, or a wrong one, is answered by the roofline, and its rows say so.
+
+    Parameters
+    ----------
+    folder: the exported one, with the ``outputs/`` that ``run.py`` wrote into it.
+    progress: called with what is done and the total, now and then.
+
+    Raises
+    ------
+    MmworkloadError
+        A folder that is no such export, of a target whose results cannot be read, or without any result.
+
+    Examples
+    --------
+    >>> mmworkload.simulate_from("out/").serial_latency_s
     """
     from mmworkload.files import read_json
     from mmworkload.plugins import plugins
@@ -292,6 +309,7 @@ def simulate_from(folder: str | Path, *, progress: Callable[[int, int], None] | 
     return engine.simulate(workload, spec, simulator, cache=False, progress=progress)
 
 
+@takes(Options)
 def simulate_all(
     source: Source,
     archs: Sequence[Arch],
@@ -403,6 +421,7 @@ def _require_one(asked: Sequence[Asked], holds: Callable[[Asked], bool]) -> None
         raise SimulationError("; ".join(f"{item.simulator} on {item.arch}: {item.reason}" for item in asked))
 
 
+@takes(MeasureOptions)
 def measure(model: str, **options: Unpack[MeasureOptions]) -> Measurement:
     """Times a model: eager end to end, stage by stage, layer by layer, all in seconds.
 
@@ -444,6 +463,7 @@ def measure(model: str, **options: Unpack[MeasureOptions]) -> Measurement:
     return measure_result(model, **options).measurement
 
 
+@takes(Options)
 def measure_result(
     model: str,
     *,
@@ -523,6 +543,7 @@ def measure_result(
     return with_counters(result, model, how) if counters else result
 
 
+@takes(MeasureOptions)
 def measure_parts(name: str, **options: Unpack[MeasureOptions]) -> MeasuredParts:
     """Times each part of a name that stands for several graphs, and what they take together, in seconds.
 
@@ -574,6 +595,7 @@ def _apart(options: MeasureOptions) -> tuple[Options, dict[str, Any]]:
     return cast("Options", how), given
 
 
+@takes(MeasureOptions)
 def measure_combinations(
     model: str,
     output: str | Path,
@@ -640,6 +662,7 @@ def measure_combinations(
     return run(models, output, measure=measured, asked=taking, progress=progress)
 
 
+@takes(Options)
 def validate(
     model: str | Workload,
     arch: Arch,
@@ -713,6 +736,7 @@ def validate(
     return study.one(model, arch, taken, study.Asked(device, (simulator,), tuple(only), strict, running, how))
 
 
+@takes(Options)
 def validate_all(
     models: Sequence[str | Workload],
     archs: Sequence[Arch],

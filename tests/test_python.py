@@ -12,6 +12,7 @@ import pytest
 
 import mmworkload
 from mmworkload import verbs
+from mmworkload.errors import MmworkloadError
 from mmworkload.models.names import Options
 from mmworkload.options import MeasureOptions, SimulateOptions
 
@@ -89,3 +90,18 @@ def test_reprs_of_measurements_exports_and_reports_are_one_short_line(tmp_path: 
 
 def test_the_options_of_the_typed_dictionaries_have_types_that_can_be_read() -> None:
     assert typing.get_type_hints(SimulateOptions)["limit_s"] is float
+
+
+TYPED = [name for name in VERBS if _keywords(getattr(mmworkload, name))]
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_a_misspelt_keyword_is_an_error_and_nothing_runs(name: str) -> None:
+    verb = getattr(mmworkload, name)
+    needed = [item for item in inspect.signature(verb).parameters.values() if item.kind is item.POSITIONAL_OR_KEYWORD]
+    given: dict[str, Any] = {item.name: "nothing of that name" for item in needed}
+
+    with pytest.raises(TypeError, match=rf"^{name}\(\) got .* 'bach'\. Did you mean batch"):
+        verb(**given, bach=2)
+    with pytest.raises(MmworkloadError):
+        verb(**given, batch=2)
