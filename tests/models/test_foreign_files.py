@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,26 @@ def test_a_file_that_is_no_model_says_what_it_is_and_what_to_give(name: str, kin
     assert kind in str(caught.value)
     assert "path/file.py:function" in str(caught.value)
     assert "is not there" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.bin", "model"])
+@pytest.mark.parametrize(
+    ("inside", "kind"),
+    [
+        (["constants.pkl", "data.pkl", "code/net.py"], "a TorchScript module"),
+        (["models/model.json", "data/weights/weight_0"], "a program of torch.export"),
+        (["data.pkl", "data/0"], "a file of torch.save"),
+    ],
+)
+def test_an_archive_of_pytorch_is_known_by_what_is_in_it(
+    name: str, inside: list[str], kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    with zipfile.ZipFile(path, "w") as archive:
+        for item in inside:
+            archive.writestr(f"model/{item}", "")
+    with pytest.raises(ModelError, match=f"is {kind}"):
+        resolve(str(path))
 
 
 def test_a_missing_file_of_a_known_kind_is_no_workload_either() -> None:
