@@ -22,6 +22,8 @@ SVG = (".svg",)
 
 # Without the files of this machine, so that a name means the same everywhere.
 _KNOWN = mimetypes.MimeTypes()
+# Documents of this field that have no such name.
+_OTHERS = (".parquet", ".yaml", ".yml", ".npz", ".pt", ".pt2", ".pth", ".onnx")
 
 
 def require_output_file(path: str | Path, suffixes: Sequence[str]) -> None:
@@ -71,7 +73,8 @@ def require_output_folder(path: str | Path, marker: str | None = None) -> None:
         _try(place, place)
     else:
         _try(place / "file", place)
-    if place.suffix and _KNOWN.guess_type(place.name)[0] and not place.exists():
+    document = place.suffix.lower() in _OTHERS or (place.suffix and _KNOWN.guess_type(place.name)[0])
+    if document and not place.exists():
         raise MmworkloadError(
             f"cannot write {place}: '{place.suffix}' is no format that is written here; give the name of a folder."
         )

@@ -71,7 +71,10 @@ def test_a_folder_is_tried_without_a_trace(tmp_path: Path, place: str, marker: s
     assert names(tmp_path) == before
 
 
-@pytest.mark.parametrize("place", ["report.pdf", "report.html", "plain", "plain/out", "n" * 256, f"new/{'n' * 256}"])
+DOCUMENTS = ["report.pdf", "report.html", "graph.yaml", "costs.PARQUET", "sample.npz", "model.pt", "model.onnx"]
+
+
+@pytest.mark.parametrize("place", [*DOCUMENTS, "plain", "plain/out", "n" * 256, f"new/{'n' * 256}"])
 @pytest.mark.parametrize("marker", [None, MARKER])
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, place: str, marker: str | None) -> None:
     (tmp_path / "plain").write_text("")
