@@ -244,7 +244,8 @@ def _too_fast(item: Sided, context: Context, start: _Start) -> tuple[str, str]:
     kernels = item.row.kernels or 0
     charged = max(1, item.result.count if item.result else 1)
     if item.kernel_s and item.kernel_s <= NEAR_FLOOR * start.seconds:
-        each = f"{kernels} {context.noun} of {si(item.kernel_s, 's')} on average"
+        noun, average = (context.noun.removesuffix("s"), "") if kernels == 1 else (context.noun, " on average")
+        each = f"{kernels} {noun} of {si(item.kernel_s, 's')}{average}"
         return "launch-bound", f"{each}; {start.known}"
     if context.launches and kernels > 2 * charged:
         return "more-kernels", f"{kernels} kernels run, {charged} charged"

@@ -58,6 +58,14 @@ def test_a_layer_of_short_kernels(graph: Any, measured: Any, device: Any) -> Non
     assert found["tiny"] == ("launch-bound", "100 operators of 25.0 µs on average; starting one costs 10.0 µs")
 
 
+def test_a_layer_of_one_short_kernel_has_no_average(graph: Any, measured: Any, device: Any) -> None:
+    taken = measured(graph, {**AGREED, "tiny": 25e-6})
+    layers = [replace(item, kernels=1) if item.layer == "tiny" else item for item in taken.layers]
+
+    found = kinds(graph, device, replace(taken, layers=tuple(layers)))
+    assert found["tiny"] == ("launch-bound", "1 operator of 25.0 µs; starting one costs 10.0 µs")
+
+
 def test_no_mean_is_below_what_is_said_of_the_others(chain: Any, measured: Any) -> None:
     """Of 35,302 operators two take long: a tenth of all take no more than those of the layer that has the most."""
     graph = chain(
