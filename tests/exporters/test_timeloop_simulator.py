@@ -373,11 +373,11 @@ def test_the_script_runs_every_problem_and_lists_the_results(
     assert (done.returncode, done.stderr) == (0, "")
     rows = (folder / "outputs" / "results.csv").read_text().splitlines()
     assert rows[0] == "problem,status,cycles,energy_uj,utilization_percent,seconds"
-    assert rows[1].startswith(f"conv2d_{CONV.key},ok,12096,13.57,100.00,")
-    used = (folder / "outputs" / f"conv2d_{CONV.key}" / "files").read_text().split()
+    assert rows[1].startswith(f"001_conv_{CONV.key[:8]},ok,12096,13.57,100.00,")
+    used = (folder / "outputs" / f"001_conv_{CONV.key[:8]}" / "files").read_text().split()
     assert used == [
         *("arch.yaml", "components.yaml", "variables.yaml", "mapper.yaml", "ert.yaml", "art.yaml"),
-        *[f"conv2d_{CONV.key}.yaml"] * 2,
+        *[f"001_conv_{CONV.key[:8]}.yaml"] * 2,
     ]
 
 
@@ -388,7 +388,7 @@ def test_accelergy_estimates_when_the_tables_are_left_out_together(
 
     assert script(folder, "--accelergy").returncode == 0
 
-    used = (folder / "outputs" / f"conv2d_{CONV.key}" / "files").read_text().split()
+    used = (folder / "outputs" / f"001_conv_{CONV.key[:8]}" / "files").read_text().split()
     assert "ert.yaml" not in used
     assert "art.yaml" not in used
 
