@@ -254,6 +254,11 @@ def load(name_or_path: str | Path, dtype: str | None = None) -> Architecture:
     if path.suffix not in (".yaml", ".yml"):
         known = data_files("mmworkload.arch_specs", ".yaml")
         wanted = str(name_or_path).replace("-", "_")
+        if wanted not in known and path.is_file():
+            raise ArchitectureError(
+                f"{path} is no architecture: give a name (list archs), a YAML file (.yaml or .yml), or the folder of a"
+                " Timeloop v4 design"
+            )
         if wanted not in known:
             raise UnknownNameError("architecture", str(name_or_path), [*known, HOST])
         path = known[wanted]

@@ -646,6 +646,7 @@ def measure_combinations(
     from mmworkload.measuring.combinations import measure_combinations as run
     from mmworkload.models import Model, resolve
 
+    require_output_folder(output)
     how, taking = _apart(options)
     progress = taking.pop("progress", None)
     types, sizes = tuple(dict.fromkeys(dtypes)), tuple(dict.fromkeys(batches))

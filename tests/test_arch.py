@@ -262,3 +262,10 @@ def test_an_area_that_is_not_known_is_none_and_not_zero() -> None:
     assert areas["h100"] is None
     assert areas["eyeriss_like"] == architectures.load("eyeriss_like").area_mm2
     assert 0 not in areas.values()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "top.yaml.jinja", "design"])
+def test_a_file_that_is_no_architecture_is_not_an_unknown_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("architecture: {{include_text('arch.yaml')}}")
+    with pytest.raises(ArchitectureError, match=r"folder of"):
+        architectures.load(tmp_path / name)

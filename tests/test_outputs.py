@@ -133,6 +133,7 @@ def test_export_looks_at_target_and_architecture_before_the_model(tmp_path: Path
 
 
 WITHOUT_MODEL: dict[str, list[str]] = {
+    "measure several": ["measure", "NOTHING.py:build", "--batches", "1,2", "-o", "OUT"],
     "sweep report": ["sweep", "report", "NOTHING", "-o", "OUT"],
     "sweep export": ["sweep", "export", "NOTHING", "-o", "OUT"],
     "results export": ["results", "export", "--packs", "NOTHING", "-o", "OUT"],

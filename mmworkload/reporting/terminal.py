@@ -31,7 +31,7 @@ def bar(value: float | None, width: int = 10) -> str:
     return "█" * (halves // 2) + "▌" * (halves % 2)
 
 
-def paired_bar(above: float | None, below: float | None, width: int = 12) -> str:
+def paired_bar(above: float | None, below: float | None, width: int = 8) -> str:
     """Two shares of one as one line of half-high bars."""
     upper, lower = (round(width * min(1.0, value or 0.0)) for value in (above, below))
     both, longer = min(upper, lower), max(upper, lower)

@@ -11,6 +11,7 @@ from mmworkload.graph import LayerGraph, Workload
 from mmworkload.layer import Layer
 from mmworkload.measuring.result import LayerTime, Measurement
 from mmworkload.measuring.steadiness import busy
+from mmworkload.reporting.units import kernel_noun, plural
 from mmworkload.simulating.result import LayerResult, Simulation
 from mmworkload.straggler import Straggler, encoded, straggler
 from mmworkload.validating.accuracy import SMALLEST_SHARE, Accuracy, accuracy, distance
@@ -304,7 +305,7 @@ def excess(measurement: Measurement, most: int = 10) -> tuple[Excess, ...]:
         elif each_s * item.kernels > item.time.median_s:
             why = "shorter than the mean cost of the profiler"
         else:
-            why = f"{item.kernels} kernels, each measured with the profiler"
+            why = f"{plural(item.kernels, kernel_noun(measurement.device))}, each measured with the profiler"
         found.append(
             Excess(item.layer, item.kernels, item.time.median_s, min(each_s * item.kernels, item.time.median_s), why)
         )

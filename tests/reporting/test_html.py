@@ -254,7 +254,7 @@ def test_a_sum_above_the_eager_time_is_explained_by_row(make_case: Any, case: An
     text = Page(render(Study((report(fast.graph, [fast.measurement], fast.simulation),)))).text
 
     assert "Why the layers take 2.00\N{MULTIPLICATION SIGN} the eager time" in text
-    assert "1 kernels, each measured with the profiler" in text or "shorter than the mean cost" in text
+    assert "1 operator, each measured with the profiler" in text or "shorter than the mean cost" in text
 
 
 @pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
