@@ -41,8 +41,14 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        except KeyboardInterrupt:
+            # A signal while it goes: what is left of it goes too.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            os.close(handle)
 
 
 @contextmanager

@@ -440,3 +440,21 @@ def test_a_mistake_in_yaml_is_told_with_line_column_and_what_stands_there(text: 
         parse_yaml(text, "a.yaml")
 
     assert "\n" not in str(caught.value)
+
+
+def test_a_signal_while_a_temporary_folder_goes_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+    calls: list[Path] = []
+
+    def interrupted(path: Path, ignore_errors: bool) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        remove(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path) as folder:
+        (folder / "file").touch()
+    assert names(tmp_path) == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
+from mmworkload.visible import one_line
+
 
 class Word(str):
     """A string that is written without quotes: a name that the front end defines itself (``random``, ``edp``)."""
@@ -42,8 +44,9 @@ def words(items: Iterable[str]) -> list[Word]:
 
 
 def comment(lines: Iterable[str]) -> str:
-    """The lines as a comment block; line breaks inside a line cannot end the comment."""
-    return "".join(f"# {' '.join(line.split())}".rstrip() + "\n" for line in lines)
+    """The lines as a comment block; no line break inside a line ends it, and no control character, which YAML refuses
+    in comments too, is in it."""
+    return "".join(f"# {one_line(line)}".rstrip() + "\n" for line in lines)
 
 
 def _item(value: object) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -93,6 +94,17 @@ def test_more_than_a_thousand_problems_are_still_in_order() -> None:
 
 
 # --- README and operands ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["accelforge", "timeloop", "zigzag"])
+def test_control_characters_in_the_name_of_a_layer_leave_yaml_that_can_be_read(target: str, tmp_path: Path) -> None:
+    made = graph(("a\x1b[31m\nb\x7f: [", "aten.linear", "head", LINEAR))
+    write_export(target, made, architectures.load("eyeriss_like"), tmp_path / "out", {})
+    files = list((tmp_path / "out").rglob("*.yaml"))
+    assert files
+    for file in files:
+        # The scanner reads comments too; tags of Timeloop are no matter of its.
+        assert list(yaml.scan(file.read_text("utf-8"), Loader=yaml.SafeLoader))
 
 
 @pytest.mark.parametrize("target", sorted(exporters()))
