@@ -8,7 +8,7 @@ Data flow, by the module tree and by which modalities reach a layer:
 3. Outside such modules a layer that one modality alone reaches is in that modality's encoder.
 4. What several reach is fusion as long as something that joins modalities or combines positions depends on it, and to
    the end of the outermost module round the last such operator that holds no layer of one modality alone.
-5. What is then left is the head, ``head/NAME`` where several outputs have layers of their own.
+5. What is then left is the head, ``head/NAME`` where several outputs have layers with MACs of their own.
 
 A network of one modality is all encoder except what rules name.
 """
@@ -318,7 +318,8 @@ def _rule(layer: Layer, rules: Mapping[str, str]) -> str | None:
 def _name_heads(
     layers: Sequence[Layer], by_rule: Sequence[str | None], found: list[tuple[str, str]], outline: Outline
 ) -> None:
-    """Gives heads the names of their outputs, where several outputs have layers of their own."""
+    """Gives heads the names of their outputs, where several outputs have layers with MACs of their own: what only scales
+    or splits a result is no head."""
     serves: dict[str, frozenset[str]] = {}
     for name, tensor in outline.outputs:
         serves[tensor] = serves.get(tensor, _NOBODY) | {name}
@@ -330,6 +331,7 @@ def _name_heads(
             serves[tensor] = serves.get(tensor, _NOBODY) | outputs
         if found[index][0] == "head" and by_rule[index] is None and len(outputs) == 1:
             own.setdefault(next(iter(outputs)), []).insert(0, index)
+    own = {output: members for output, members in own.items() if any(layers[index].work for index in members)}
     if len(own) < 2:
         return
     taken: set[str] = set()
