@@ -318,8 +318,8 @@ def _rule(layer: Layer, rules: Mapping[str, str]) -> str | None:
 def _name_heads(
     layers: Sequence[Layer], by_rule: Sequence[str | None], found: list[tuple[str, str]], outline: Outline
 ) -> None:
-    """Gives heads the names of their outputs, where several outputs have layers with MACs of their own: what only scales
-    or splits a result is no head."""
+    """Gives heads the names of their outputs, where several outputs have layers with MACs of their own: what only
+    scales or splits a result is no head."""
     serves: dict[str, frozenset[str]] = {}
     for name, tensor in outline.outputs:
         serves[tensor] = serves.get(tensor, _NOBODY) | {name}

@@ -539,6 +539,18 @@ def test_a_head_is_called_after_its_output_where_outputs_have_names() -> None:
     assert (result["left"], result["right"]) == ("head/steering", "head/brake")
 
 
+def test_a_result_that_is_only_split_has_one_head() -> None:
+    layers = [
+        layer("cat", "image audio", "cat", module=""),
+        layer("answer", "cat:out w", work=WEIGHTED),
+        layer("start", "answer:out", "copy", module=""),
+        layer("end", "answer:out", "copy", module=""),
+    ]
+    returned = Outline(outputs=(("start", "start:out"), ("end", "end:out")))
+    result = stages(run(layers, inputs("image", "audio"), outline=returned))
+    assert {result[name] for name in ("answer", "start", "end")} == {"head"}
+
+
 def test_one_output_has_the_head_without_a_name() -> None:
     result = two_heads("left", "right", ("answer", "answer"))
     assert result["left"] == result["right"] == "head"
