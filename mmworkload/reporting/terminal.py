@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from mmworkload.printing import put, results
+from mmworkload.printing import flush, put, results
 from mmworkload.reporting.shortening import shortened
 from mmworkload.reporting.units import GAP, TIMES
 from mmworkload.visible import visible
@@ -232,5 +232,7 @@ def print_out(*renderables: RenderableType, stream: TextIO | None = None) -> Non
             text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
         if stream is None:
             put(text)
+            # Else rich does it before the next one, and its error is not told as one of the results.
+            flush(target)
         else:
             stream.write(text)

@@ -117,7 +117,10 @@ def test_sys_exit_outside_of_a_model_is_no_exit_code_of_ours(monkeypatch: pytest
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("arguments", [("list", "archs"), ("list", "archs", "--json"), ("show", "--help")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("list", "archs"), ("list", "archs", "--json"), ("show", "--help"), ("show", "shapes/av-mnist/concat.yaml")],
+)
 def test_a_full_disk_behind_stdout_is_one_line_and_exit_code_2(arguments: tuple[str, ...]) -> None:
     result = started(*arguments, redirected="> /dev/full")
 
