@@ -51,7 +51,9 @@ def trace_model(model: Model, route: str = "auto", *, training: bool = False) ->
     from mmworkload.tracing.walk import walk
     from mmworkload.versions import versions
 
-    built = model.build("meta")
+    # Weights and inputs are drawn by a fixed seed; the caller's random numbers go on as if nothing had been.
+    with torch.random.fork_rng(devices=[]):
+        built = model.build("meta")
     built.module.train(training)
     built_params = sum({id(item): item.numel() for item in built.module.parameters()}.values())
     containers = frozenset(path for path, item in built.module.named_modules() if not _runs(item))

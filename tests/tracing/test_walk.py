@@ -217,6 +217,16 @@ class Tied(nn.Module):
         return self.head(self.embedding(tokens).relu())
 
 
+def test_tracing_leaves_the_callers_random_numbers_alone() -> None:
+    from mmworkload.models import Model
+    from mmworkload.tracing import trace_model
+
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    trace_model(Model("drawn", "", 1, "float32", lambda device: (nn.Linear(3, 2), (torch.randn(4, 3),))))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_tied_weights_are_one_storage() -> None:
     from mmworkload.models import Model
     from mmworkload.tracing import trace_model
