@@ -27,8 +27,10 @@ class UnknownNameError(MmworkloadError):
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         if near:
             advice = "Did you mean " + " or ".join(near) + "?"
-        else:
+        elif names:
             advice = "Known: " + ", ".join(names[:20]) + ("." if len(names) <= 20 else ", ...")
+        else:
+            advice = "There is none."
         super().__init__(f"unknown {kind} '{visible(name)}'. {advice}")
 
 

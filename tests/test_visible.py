@@ -35,3 +35,7 @@ def test_an_error_is_one_line_whatever_name_is_in_it(name: str) -> None:
 
 def test_an_unknown_name_is_written_out_in_full() -> None:
     assert str(UnknownNameError("workload", "a\nb\x1b[2J", ["z"])).startswith(r"unknown workload 'a\nb\x1b[2J'. ")
+
+
+def test_where_nothing_is_known_no_empty_list_is_given() -> None:
+    assert str(UnknownNameError("parameter", "tokens", [])) == "unknown parameter 'tokens'. There is none."
