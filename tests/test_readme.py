@@ -22,7 +22,7 @@ NOT_RUN = {
     "mmworkload measure av-mnist --inputs sample.npz": "needs a file of the reader's",
 }
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 
 
 def steps(text: str) -> Iterator[tuple[str, str]]:
