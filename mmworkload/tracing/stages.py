@@ -73,7 +73,7 @@ def modalities(layers: Sequence[Layer], inputs: Sequence[InputInfo]) -> dict[str
     """For each tensor that a modality reaches, the modalities that do."""
     carried = {item.tensor: frozenset({item.modality}) for item in inputs if item.role == "modality"}
     for layer in layers:
-        here = _NOBODY.union(*(carried.get(tensor, _NOBODY) for tensor, _ in layer.reads))
+        here = _reaching(layer, carried)
         if here:
             carried.update((tensor, here) for tensor, _ in layer.writes)
     return carried
@@ -112,7 +112,7 @@ def auxiliary(
     weighted: set[str] = set()
     merged: set[str] = set()
     for layer in layers:
-        reach = _NOBODY.union(*(carried.get(tensor, _NOBODY) for tensor, _ in layer.reads))
+        reach = _reaching(layer, carried)
         if len(reach) > 1:
             merged |= reach
         here = reach & asked
@@ -173,9 +173,7 @@ class _Flow:
     @cached_property
     def reach(self) -> list[frozenset[str]]:
         """The modalities that reach each layer."""
-        return [
-            _NOBODY.union(*(self.carried.get(tensor, _NOBODY) for tensor, _ in layer.reads)) for layer in self.layers
-        ]
+        return [_reaching(layer, self.carried) for layer in self.layers]
 
     def stage(self, index: int) -> tuple[str, str]:
         """Stage and reason; both empty where no modality reaches the layer."""
@@ -301,6 +299,11 @@ class _Module:
     reads_raw: bool = False
     joins: bool = False
     combines: bool = False
+
+
+def _reaching(layer: Layer, carried: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """The modalities that reach the layer, by those that reach each tensor."""
+    return _NOBODY.union(*(carried.get(tensor, _NOBODY) for tensor, _ in layer.reads))
 
 
 def _discrete(dtype: str) -> bool:
